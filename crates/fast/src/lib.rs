@@ -1,0 +1,1 @@
+//! The fast tier: Redis key space, encoding, the atomic step, the outbox.

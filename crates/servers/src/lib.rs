@@ -1,0 +1,1 @@
+//! Private Redis and PostgreSQL servers: start, adopt, stop.

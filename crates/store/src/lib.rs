@@ -1,0 +1,1 @@
+//! The two tiers as one: Writer, Syncer, restore, recovery, verify.
