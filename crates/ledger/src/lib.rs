@@ -6,7 +6,11 @@
 
 pub mod account;
 pub mod block;
+pub mod crypto;
+pub mod forgers;
 pub mod ids;
+pub mod json;
 pub mod keys;
+pub mod profile;
 pub mod state;
 pub mod transaction;
