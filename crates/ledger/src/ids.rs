@@ -134,10 +134,9 @@ impl Address {
     /// # Errors
     /// [`IdError`]: no suffix, not decimal, a leading zero, or above 2^64 - 1.
     pub fn parse(text: &str, suffix: char) -> Result<Self, IdError> {
-        let digits = text.strip_suffix(suffix).ok_or_else(|| IdError::Suffix {
-            text: text.chars().take(64).collect(),
-            suffix,
-        })?;
+        let digits = text
+            .strip_suffix(suffix)
+            .ok_or_else(|| IdError::Suffix { text: text.chars().take(64).collect(), suffix })?;
         parse_decimal(digits).map(Self)
     }
 }

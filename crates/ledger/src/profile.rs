@@ -189,8 +189,8 @@ impl NetworkProfile {
         if self.block_time_seconds == 0 || self.block_time_seconds > 86_400 {
             return wrong("block_time_seconds: 1 to 86400");
         }
-        if self.delegates == 0 || self.delegates > 1000 {
-            return wrong("delegates: 1 to 1000");
+        if self.delegates < 2 || self.delegates > 1000 {
+            return wrong("delegates: 2 to 1000");
         }
         if self.total_amount <= 0 {
             return wrong("total_amount: above 0");
@@ -213,9 +213,7 @@ impl NetworkProfile {
         }
         self.check_limits()?;
         if let Some(two) = self.generation_two
-            && (two.first_height <= 1
-                || two.first_height % self.delegates != 1 % self.delegates
-                || two.pool < self.delegates)
+            && (two.first_height <= 1 || two.first_height % self.delegates != 1 || two.pool < self.delegates)
         {
             return wrong(
                 "generation_two: first_height is the first block of a round after the first, and pool is at least delegates",

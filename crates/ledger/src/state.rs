@@ -122,6 +122,8 @@ pub trait StateView {
     fn tip(&self) -> Option<&Tip>;
     /// The round that the next block belongs to; `None` before the genesis block.
     fn round(&self) -> Option<&RoundState>;
+    /// The account that gave away the supply: it may be below zero and cannot send. `None` before the genesis block.
+    fn genesis_account(&self) -> Option<Address>;
     /// The account, if its row exists.
     fn account(&self, address: Address) -> Option<&Account>;
     /// Every registered delegate's account, in any order.

@@ -115,14 +115,17 @@ impl Asset {
             1 => Some(Self::SecondSignature { public_key: PublicKey::from_slice(bytes)? }),
             2 => Some(Self::Delegate { username: String::from_utf8(bytes.to_vec()).ok()? }),
             3 => {
-                let votes = bytes.chunks(SIGNED_KEY_LENGTH).map(parse_signed_key).collect::<Option<Vec<_>>>()?;
+                let votes =
+                    bytes.chunks(SIGNED_KEY_LENGTH).map(parse_signed_key).collect::<Option<Vec<_>>>()?;
                 Some(Self::Vote { votes })
             }
             4 => {
                 let [min, lifetime, keys @ ..] = bytes else { return None };
                 let keys = keys
                     .chunks(SIGNED_KEY_LENGTH)
-                    .map(|chunk| parse_signed_key(chunk).filter(|entry| entry.add).map(|entry| entry.delegate))
+                    .map(|chunk| {
+                        parse_signed_key(chunk).filter(|entry| entry.add).map(|entry| entry.delegate)
+                    })
                     .collect::<Option<Vec<_>>>()?;
                 Some(Self::Multisignature { min: *min, lifetime: *lifetime, keys })
             }
