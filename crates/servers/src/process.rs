@@ -1,0 +1,116 @@
+//! Processes by identity. A process id alone is not one: after a crash or a reboot it may name a stranger, so every
+//! signal goes to (id, start time), and a server is recognised by its command line.
+
+use std::fs;
+use std::io;
+use std::time::Duration;
+
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use tokio::time::Instant;
+
+/// How often a condition outside of this process is looked at again.
+pub(crate) const POLL: Duration = Duration::from_millis(15);
+
+/// One life of a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Process {
+    pub(crate) pid: u32,
+    /// Clock ticks from boot to its start: differs when the id is given to a new process.
+    start_ticks: u64,
+}
+
+impl Process {
+    /// The living process with this id; `None` when there is none or only its zombie.
+    pub(crate) fn of(pid: u32) -> Option<Self> {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // The second field is the name in parentheses and may itself hold parentheses and blanks.
+        let mut fields = stat.get(stat.rfind(')')? + 1..)?.split_ascii_whitespace();
+        let state = fields.next()?;
+        // Field 22 of proc(5); the iterator stands before field 4.
+        let start_ticks = fields.nth(18)?.parse().ok()?;
+        (!matches!(state, "Z" | "X")).then_some(Self { pid, start_ticks })
+    }
+
+    /// Whether this very process still runs.
+    pub(crate) fn is_alive(self) -> bool {
+        Self::of(self.pid) == Some(self)
+    }
+
+    /// Sends `signal` to this very process; a process that has ended is no error.
+    pub(crate) fn signal(self, signal: Signal) -> io::Result<()> {
+        let Some(pid) = i32::try_from(self.pid).ok().and_then(Pid::from_raw) else {
+            return Ok(());
+        };
+        let descriptor = match pidfd_open(pid, PidfdFlags::empty()) {
+            Ok(descriptor) => descriptor,
+            Err(rustix::io::Errno::SRCH) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        // Checked after opening: from here on the descriptor cannot turn into another process.
+        if !self.is_alive() {
+            return Ok(());
+        }
+        match pidfd_send_signal(&descriptor, signal) {
+            Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Waits until this process has ended; `false` when `timeout` passed first.
+    pub(crate) async fn wait_gone(self, timeout: Duration) -> bool {
+        let deadline = Instant::now() + timeout;
+        while self.is_alive() {
+            if Instant::now() >= deadline {
+                return false;
+            }
+            tokio::time::sleep(POLL).await;
+        }
+        true
+    }
+}
+
+/// The command line of a process, its parts joined by blanks. Empty when it has none or is gone.
+pub(crate) fn command_line(pid: u32) -> String {
+    let raw = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let parts: Vec<_> = raw.split(|byte| *byte == 0).map(String::from_utf8_lossy).collect();
+    parts.join(" ").trim_end().to_owned()
+}
+
+/// All living processes for which `matches(name, command line)` holds.
+pub(crate) fn find(matches: impl Fn(&str, &str) -> bool) -> Vec<Process> {
+    let Ok(entries) = fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    pids.filter_map(|pid| {
+        let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+        if matches(name.trim_end(), &command_line(pid)) { Process::of(pid) } else { None }
+    })
+    .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_living_process_is_itself_and_an_ended_one_is_gone() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let process = Process::of(child.id()).unwrap();
+        assert!(process.is_alive());
+        assert!(!find(|name, line| name == "sleep" && line == "sleep 60").is_empty());
+        process.signal(Signal::KILL).unwrap();
+        child.wait().unwrap();
+        assert!(!process.is_alive());
+        process.signal(Signal::KILL).unwrap();
+    }
+
+    #[test]
+    fn a_recycled_process_id_is_a_stranger() {
+        let process = Process::of(std::process::id()).unwrap();
+        let earlier = Process { start_ticks: process.start_ticks - 1, ..process };
+        assert!(!earlier.is_alive());
+        // Must not reach this test process.
+        earlier.signal(Signal::KILL).unwrap();
+    }
+}

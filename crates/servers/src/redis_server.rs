@@ -1,0 +1,338 @@
+//! The private Redis: adopt it when it runs, start it when it does not, stop it when asked.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use redis::AsyncConnectionConfig;
+use redis::aio::MultiplexedConnection;
+use rustix::process::Signal;
+use tokio::time::Instant;
+
+use crate::binaries::find_redis;
+use crate::error::{Server, ServersError};
+use crate::layout::Layout;
+use crate::log_tail;
+use crate::process::{self, POLL, Process};
+use crate::redis_config::{RedisProfile, redis_conf};
+use crate::servers::Home;
+
+/// How long one question to a running server may take before it counts as silent.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How often a long load is reported.
+const REPORT_INTERVAL: Duration = Duration::from_secs(5);
+
+/// A running private Redis. Dropping this leaves the server running; [`crate::PrivateServers::stop_redis`] ends it.
+#[derive(Debug, Clone)]
+pub struct RedisServer {
+    layout: Layout,
+    process: Process,
+    is_adopted: bool,
+    profile: RedisProfile,
+}
+
+impl RedisServer {
+    /// Where to connect, as redis-rs and redis-cli (`-u`) read it: `redis+unix:///path`.
+    pub fn redis_url(&self) -> String {
+        format!("redis+unix://{}", percent_encoded(&self.socket()))
+    }
+
+    /// The Unix socket. Only the servers' account and root may use it.
+    pub fn socket(&self) -> PathBuf {
+        self.layout.redis_socket()
+    }
+
+    /// Whether it ran already when we came.
+    pub fn is_adopted(&self) -> bool {
+        self.is_adopted
+    }
+
+    /// What the server really does about persistence. An adopted one may differ from the options: it goes on as it
+    /// was started until it is stopped and started again.
+    pub fn profile(&self) -> RedisProfile {
+        self.profile
+    }
+
+    /// The server's process id.
+    pub fn pid(&self) -> u32 {
+        self.process.pid
+    }
+
+    /// Whether that process still runs.
+    pub fn is_running(&self) -> bool {
+        self.process.is_alive()
+    }
+
+    /// The server's own log.
+    pub fn log_path(&self) -> PathBuf {
+        self.layout.redis_log()
+    }
+
+    #[cfg(feature = "testing")]
+    pub(crate) fn process(&self) -> Process {
+        self.process
+    }
+}
+
+/// What answers on the socket.
+enum Answer {
+    /// Nobody listens.
+    Nobody,
+    /// Somebody listens and says nothing useful.
+    Silence(String),
+    /// It loads its data.
+    Loading { percent: String },
+    /// It serves.
+    Ready { process: Process, profile: RedisProfile },
+}
+
+/// The running server of this directory, if there is one.
+pub(crate) async fn find(home: &Home) -> Result<Option<RedisServer>, ServersError> {
+    if running_processes(home).is_empty() && matches!(ask(home).await?, Answer::Nobody) {
+        return Ok(None);
+    }
+    wait_ready(home, true, 0).await
+}
+
+/// Adopts or starts the server. The caller holds the servers' lock.
+pub(crate) async fn start(home: &Home) -> Result<RedisServer, ServersError> {
+    if let Some(server) = find(home).await? {
+        if server.profile != home.options.redis.profile {
+            tracing::warn!(running = %server.profile, wanted = %home.options.redis.profile,
+                "the adopted Redis keeps the profile it was started with");
+        }
+        tracing::info!(pid = server.pid(), profile = %server.profile, "adopted the running private Redis");
+        return Ok(server);
+    }
+    let program = find_redis(&home.options.binaries).await?;
+    let left_over = home.layout.redis_append_only();
+    let lay_aside = home.options.redis.profile == RedisProfile::Volatile && left_over.exists();
+    let log_start = spawn(home, &program, lay_aside).await?;
+    let Some(mut server) = wait_ready(home, false, log_start).await? else {
+        return Err(start_failed(home, "its process ended", log_start));
+    };
+    if lay_aside {
+        stop_appending(home, &left_over).await?;
+        server.profile = RedisProfile::Volatile;
+    }
+    tracing::info!(pid = server.pid(), profile = %server.profile, "started the private Redis");
+    Ok(server)
+}
+
+/// Stops the server gracefully; `false` when none runs. In the durable profile everything acknowledged is on disk
+/// when this returns; in the volatile one the data are gone.
+pub(crate) async fn stop(home: &Home) -> Result<bool, ServersError> {
+    let deadline = Instant::now() + home.options.timeouts.stop;
+    let Some(process) = running_processes(home).first().copied() else {
+        return Ok(false);
+    };
+    while process.is_alive() && Instant::now() < deadline {
+        match connect(&home.layout).await {
+            Ok(mut connection) => {
+                // A server that goes down closes the connection instead of answering; one that cannot says why.
+                let command = redis::cmd("SHUTDOWN");
+                if let Err(error) = command.query_async::<()>(&mut connection).await
+                    && error.code().is_some()
+                {
+                    tracing::info!(%error, "Redis cannot stop yet");
+                }
+            }
+            Err(_) => process
+                .signal(Signal::TERM)
+                .map_err(ServersError::io("stopping Redis", &home.layout.redis_dir()))?,
+        }
+        process.wait_gone(Duration::from_secs(1)).await;
+    }
+    if process.is_alive() {
+        return Err(ServersError::StopTimeout {
+            server: Server::Redis,
+            pid: process.pid,
+            waited_s: home.options.timeouts.stop.as_secs(),
+            log_path: home.layout.redis_log(),
+        });
+    }
+    tracing::info!(pid = process.pid, "stopped the private Redis");
+    Ok(true)
+}
+
+/// Processes of a Redis with our configuration file. Never trusted alone, but none means that nobody runs.
+fn running_processes(home: &Home) -> Vec<Process> {
+    let conf = format!(" {}", home.layout.redis_conf().to_string_lossy());
+    // Children that rewrite the append-only file have another title; the end of the server ends them.
+    process::find(|name, line| {
+        let server = name.contains("redis") || name.contains("valkey") || line.contains("redis-server");
+        server && !line.starts_with("redis-aof-rewrite") && line.ends_with(&conf)
+    })
+}
+
+/// Writes the configuration, removes what a crash left and starts the process. Returns the log's length before.
+async fn spawn(home: &Home, program: &Path, load_append_only: bool) -> Result<u64, ServersError> {
+    let layout = &home.layout;
+    for stale in [layout.redis_socket(), layout.redis_pid_file()] {
+        match fs::remove_file(&stale) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(ServersError::io("removing what a crash left", &stale)(error));
+            }
+            _ => {}
+        }
+    }
+    let conf = redis_conf(layout, &home.options.redis, load_append_only);
+    home.account.write_file(&layout.redis_conf(), conf.as_bytes())?;
+    log_tail::rotate(&layout.redis_log());
+    let log_start = log_tail::length(&layout.redis_log());
+    let mut command = home.account.command(program, &layout.redis_dir());
+    let output = command.arg(layout.redis_conf()).output().await;
+    let output = output.map_err(ServersError::io("starting redis-server", program))?;
+    if !output.status.success() {
+        let words = [output.stdout, output.stderr].concat();
+        let reason = format!("{}: {}", output.status, String::from_utf8_lossy(&words).trim());
+        return Err(start_failed(home, &reason, log_start));
+    }
+    Ok(log_start)
+}
+
+/// Waits until the server serves. `None` when there is no process (any more).
+async fn wait_ready(
+    home: &Home,
+    is_adopted: bool,
+    log_start: u64,
+) -> Result<Option<RedisServer>, ServersError> {
+    let timeouts = &home.options.timeouts;
+    let begin = Instant::now();
+    let mut report_at = begin + REPORT_INTERVAL;
+    let mut last_sign = begin;
+    loop {
+        let reason = match ask(home).await? {
+            Answer::Ready { process, profile } => {
+                return Ok(Some(RedisServer { layout: home.layout.clone(), process, is_adopted, profile }));
+            }
+            Answer::Loading { percent } => {
+                if timeouts.recovery.is_none_or(|limit| begin.elapsed() < limit) {
+                    last_sign = Instant::now();
+                }
+                if Instant::now() >= report_at {
+                    tracing::info!(percent, "Redis is loading its data");
+                    report_at = Instant::now() + REPORT_INTERVAL;
+                }
+                "it is still loading its data".to_owned()
+            }
+            Answer::Nobody if running_processes(home).is_empty() => return Ok(None),
+            Answer::Nobody => "nobody listens on its socket".to_owned(),
+            Answer::Silence(reason) => reason,
+        };
+        if last_sign.elapsed() >= timeouts.start {
+            return Err(ServersError::Unresponsive {
+                server: Server::Redis,
+                pid: running_processes(home).first().map_or(0, |process| process.pid),
+                data: home.layout.redis_dir(),
+                waited_s: begin.elapsed().as_secs(),
+                reason,
+                log_path: home.layout.redis_log(),
+                log_tail: log_tail::since(&home.layout.redis_log(), log_start),
+            });
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+/// Asks who is on the socket. An error only when it is somebody else's server.
+async fn ask(home: &Home) -> Result<Answer, ServersError> {
+    let mut connection = match connect(&home.layout).await {
+        Ok(connection) => connection,
+        Err(error) if error.is_connection_refusal() || !home.layout.redis_socket().exists() => {
+            return Ok(Answer::Nobody);
+        }
+        Err(error) => return Ok(Answer::Silence(error.to_string())),
+    };
+    let questions = async {
+        let info: String = redis::cmd("INFO").query_async(&mut connection).await?;
+        let directory: Vec<String> =
+            redis::cmd("CONFIG").arg("GET").arg("dir").query_async(&mut connection).await?;
+        Ok::<_, redis::RedisError>((info, directory))
+    };
+    let (info, directory) = match questions.await {
+        Ok(answers) => answers,
+        Err(error) => return Ok(Answer::Silence(error.to_string())),
+    };
+    let found = directory.get(1).cloned().unwrap_or_default();
+    if Path::new(&found) != home.layout.redis_dir() {
+        let socket = home.layout.redis_socket();
+        return Err(ServersError::ForeignServer { server: Server::Redis, socket, found });
+    }
+    if info_field(&info, "loading") == Some("1") {
+        let percent = info_field(&info, "loading_loaded_perc").unwrap_or("0").to_owned();
+        return Ok(Answer::Loading { percent });
+    }
+    let pid = info_field(&info, "process_id").and_then(|text| text.parse().ok());
+    let profile = match info_field(&info, "aof_enabled") {
+        Some("1") => RedisProfile::Durable,
+        _ => RedisProfile::Volatile,
+    };
+    Ok(pid.and_then(Process::of).map_or_else(
+        || Answer::Silence("it names a process that does not exist here".to_owned()),
+        |process| Answer::Ready { process, profile },
+    ))
+}
+
+/// A volatile server has loaded what a durable one left: from now on nothing is appended, and the old file is kept
+/// under another name, so that a later durable start does not take it for the present.
+async fn stop_appending(home: &Home, append_only: &Path) -> Result<(), ServersError> {
+    let failed = |source| ServersError::Redis { doing: "turning the append-only file off", source };
+    let mut connection = connect(&home.layout).await.map_err(failed)?;
+    let mut command = redis::cmd("CONFIG");
+    command
+        .arg("SET")
+        .arg("appendonly")
+        .arg("no")
+        .query_async::<()>(&mut connection)
+        .await
+        .map_err(failed)?;
+    let aside = append_only.with_extension("before-volatile");
+    match fs::remove_dir_all(&aside) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(ServersError::io("removing the older append-only file", &aside)(error));
+        }
+        _ => {}
+    }
+    fs::rename(append_only, &aside).map_err(ServersError::io("laying the append-only file aside", &aside))?;
+    tracing::warn!(kept = %aside.display(), "loaded the durable data; from now on Redis keeps nothing on disk");
+    Ok(())
+}
+
+async fn connect(layout: &Layout) -> Result<MultiplexedConnection, redis::RedisError> {
+    let client = redis::Client::open(format!("redis+unix://{}", percent_encoded(&layout.redis_socket())))?;
+    let config = AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(ANSWER_TIMEOUT))
+        .set_response_timeout(Some(ANSWER_TIMEOUT));
+    client.get_multiplexed_async_connection_with_config(&config).await
+}
+
+fn start_failed(home: &Home, reason: &str, log_start: u64) -> ServersError {
+    let log_path = home.layout.redis_log();
+    let log_tail = log_tail::since(&log_path, log_start);
+    ServersError::StartFailed { server: Server::Redis, reason: reason.to_owned(), log_path, log_tail }
+}
+
+/// The value of `name:value` in the answer of INFO.
+fn info_field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
+    info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
+}
+
+/// A path as it stands in a URL.
+fn percent_encoded(path: &Path) -> String {
+    use std::fmt::Write as _;
+    let mut text = String::new();
+    for byte in path.as_os_str().as_encoded_bytes() {
+        match byte {
+            b'/' | b'.' | b'-' | b'_' | b'~' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => {
+                text.push(char::from(*byte));
+            }
+            _ => {
+                let _ = write!(text, "%{byte:02X}");
+            }
+        }
+    }
+    text
+}

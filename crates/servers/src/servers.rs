@@ -1,0 +1,172 @@
+//! The façade: one data directory, its two servers, and the lock under which they are started and stopped.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use crate::account::Account;
+use crate::error::ServersError;
+use crate::layout::Layout;
+use crate::lock::LockFile;
+use crate::options::ServersOptions;
+use crate::postgres_server::{self, PostgresServer};
+use crate::process::POLL;
+use crate::redis_server::{self, RedisServer};
+
+/// What every operation needs to know.
+#[derive(Debug)]
+pub(crate) struct Home {
+    pub(crate) options: ServersOptions,
+    pub(crate) account: Account,
+    pub(crate) layout: Layout,
+}
+
+/// The private servers of one data directory. Cheap to clone. Dropping it, and the handles it gives, leaves the
+/// servers running: they end by [`stop`](Self::stop) alone.
+#[derive(Debug, Clone)]
+pub struct PrivateServers {
+    home: Arc<Home>,
+}
+
+impl PrivateServers {
+    /// Prepares the data directory (created when missing, open for others to enter but with private parts) and
+    /// starts nothing.
+    ///
+    /// As root the servers get an unprivileged account: the owner of existing data, else `postgres`, else `nobody`.
+    ///
+    /// # Errors
+    /// When the directory cannot be made, belongs to another user, or cannot be entered by the servers' account.
+    pub async fn open(mut options: ServersOptions) -> Result<Self, ServersError> {
+        let wanted = &options.data_dir;
+        if !wanted.exists() {
+            fs::create_dir_all(wanted).map_err(ServersError::io("creating the data directory", wanted))?;
+            // Whatever the umask is: the servers' account and readers of node.lock pass through.
+            fs::set_permissions(wanted, fs::Permissions::from_mode(0o755))
+                .map_err(ServersError::io("opening the data directory", wanted))?;
+        }
+        let data_dir =
+            wanted.canonicalize().map_err(ServersError::io("resolving the data directory", wanted))?;
+        if data_dir.to_str().is_none_or(|text| text.chars().any(char::is_control)) {
+            return Err(ServersError::BadPath {
+                path: data_dir,
+                reason: "its name is not plain text, which the servers' configuration files cannot express"
+                    .to_owned(),
+                remedy: "Choose another data directory".to_owned(),
+            });
+        }
+        let account = Account::for_data_dir(&data_dir)?;
+        account.check_traversable(&data_dir).await?;
+        let layout = Layout::prepare(&data_dir, &account)?;
+        options.data_dir = data_dir;
+        Ok(Self { home: Arc::new(Home { options, account, layout }) })
+    }
+
+    /// The canonical data directory.
+    pub fn data_dir(&self) -> &std::path::Path {
+        &self.home.options.data_dir
+    }
+
+    /// Adopts or starts both servers, at the same time. Both answer when this returns.
+    ///
+    /// # Errors
+    /// The first of the two that fails; the other may run, and is adopted at the next call.
+    pub async fn start(&self) -> Result<(RedisServer, PostgresServer), ServersError> {
+        let _lock = self.lock("starting both servers").await?;
+        let (redis, postgres) =
+            tokio::join!(redis_server::start(&self.home), postgres_server::start(&self.home));
+        Ok((redis?, postgres?))
+    }
+
+    /// Adopts or starts Redis alone. It has loaded its data when this returns.
+    ///
+    /// # Errors
+    /// See [`ServersError`]; a failed start carries the end of the server's log.
+    pub async fn start_redis(&self) -> Result<RedisServer, ServersError> {
+        let _lock = self.lock("starting Redis").await?;
+        redis_server::start(&self.home).await
+    }
+
+    /// Adopts or starts PostgreSQL alone. Its recovery after a crash is done, and the database and roles of the
+    /// options exist, when this returns.
+    ///
+    /// # Errors
+    /// See [`ServersError`]; a failed start carries the end of the server's log.
+    pub async fn start_postgres(&self) -> Result<PostgresServer, ServersError> {
+        let _lock = self.lock("starting PostgreSQL").await?;
+        postgres_server::start(&self.home).await
+    }
+
+    /// The running Redis, or `None`; never starts one. Waits while it loads its data.
+    ///
+    /// # Errors
+    /// When a process holds the data and does not answer.
+    pub async fn running_redis(&self) -> Result<Option<RedisServer>, ServersError> {
+        redis_server::find(&self.home).await
+    }
+
+    /// The running PostgreSQL, or `None`; never starts one. Waits while it recovers.
+    ///
+    /// # Errors
+    /// When a process holds the data and does not answer.
+    pub async fn running_postgres(&self) -> Result<Option<PostgresServer>, ServersError> {
+        postgres_server::find(&self.home).await
+    }
+
+    /// Stops Redis, then PostgreSQL, gracefully. See [`stop_redis`](Self::stop_redis) for what stays.
+    ///
+    /// # Errors
+    /// [`ServersError::StopTimeout`] when one is not gone in time; the other is stopped all the same.
+    pub async fn stop(&self) -> Result<(), ServersError> {
+        let _lock = self.lock("stopping both servers").await?;
+        let redis = redis_server::stop(&self.home).await;
+        let postgres = postgres_server::stop(&self.home).await;
+        redis?;
+        postgres?;
+        Ok(())
+    }
+
+    /// Stops Redis gracefully; `false` when none ran. With the durable profile all its data are on disk when this
+    /// returns; with the volatile one they are gone, so drain first.
+    ///
+    /// # Errors
+    /// [`ServersError::StopTimeout`].
+    pub async fn stop_redis(&self) -> Result<bool, ServersError> {
+        let _lock = self.lock("stopping Redis").await?;
+        redis_server::stop(&self.home).await
+    }
+
+    /// Stops PostgreSQL by a fast shutdown (sessions are ended, a checkpoint is written); `false` when none ran.
+    ///
+    /// # Errors
+    /// [`ServersError::StopTimeout`].
+    pub async fn stop_postgres(&self) -> Result<bool, ServersError> {
+        let _lock = self.lock("stopping PostgreSQL").await?;
+        postgres_server::stop(&self.home).await
+    }
+
+    /// Two programs that start at once: one does it, the other waits here and then adopts.
+    async fn lock(&self, doing: &str) -> Result<LockFile, ServersError> {
+        let path = self.home.layout.servers_lock();
+        let deadline = Instant::now() + self.home.options.timeouts.lock;
+        loop {
+            let attempt = LockFile::try_acquire(&path, doing);
+            match attempt.map_err(ServersError::io("taking the lock of the servers", &path))? {
+                Ok(lock) => return Ok(lock),
+                Err(holder) if Instant::now() >= deadline => return Err(ServersError::LockBusy(holder)),
+                Err(_) => tokio::time::sleep(POLL).await,
+            }
+        }
+    }
+
+    #[cfg(feature = "testing")]
+    pub(crate) async fn lock_for_template(&self) -> Result<LockFile, ServersError> {
+        self.lock("preparing data for tests").await
+    }
+
+    #[cfg(feature = "testing")]
+    pub(crate) fn home(&self) -> &Home {
+        &self.home
+    }
+}
