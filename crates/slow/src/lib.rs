@@ -1,1 +1,24 @@
-//! The slow tier: PostgreSQL migrations, triggers, COPY in and out, SQL reads, roles.
+//! The slow tier: PostgreSQL, the ultimate source of truth and the place for SQL.
+//!
+//! Code inserts into and deletes from two tables only, blocks and transactions, by binary COPY and range deletes, from
+//! one place ([`SlowWriter`]). Accounts, votes, delegates, groups and rounds follow by statement-level triggers that
+//! derive them set by set, and undo them exactly when blocks are taken back. Forger lists are not computed here: the
+//! ledger's list comes with the first block of a round, and its digest of all delegates with the last.
+//!
+//! What is durable: when [`SlowWriter::apply`] returns, its operations are committed and flushed.
+
+pub mod error;
+pub mod rows;
+pub mod setup;
+
+mod connection;
+mod copy_in;
+mod reader;
+mod restore;
+mod segments;
+mod writer;
+
+pub use error::{ErrorKind, SlowError};
+pub use reader::{Counts, Reads, SlowReader, Snapshot};
+pub use rows::{BlockRow, Position, SlowOperation};
+pub use writer::{Committed, SlowWriter};

@@ -1,0 +1,134 @@
+-- What a segment means for accounts and votes, as sums: the same for a segment that comes and for one that goes.
+--
+-- A segment is a run of blocks that ends at the latest with its round. `segment` holds its blocks, because they are no
+-- longer in the table when they are taken back; their transactions are in the table both times.
+-- The row estimates of the functions are chosen so that joins between their results are hashed, never nested.
+
+-- The blocks of the round that ends at `last_height`, from the table and from the segment.
+create function forebay_code.round_blocks(first_height integer, last_height integer, segment forebay.blocks[])
+returns table (height integer, generator bigint, total_fee bigint, reward bigint, forgers bytea)
+language sql stable rows 101 as $$
+    select b.height, b.generator, b.total_fee, b.reward, b.forgers
+    from forebay.blocks b where b.height between first_height and last_height
+    union
+    select s.height, s.generator, s.total_fee, s.reward, s.forgers
+    from unnest(segment) s where s.height between first_height and last_height
+$$;
+
+-- What the end of a round pays to the forger of each of its blocks: a share of the round's fees and the block's reward;
+-- the forger of the last block gets what the division leaves.
+create function forebay_code.round_payments(last_height integer, segment forebay.blocks[])
+returns table (address bigint, fees bigint, reward bigint)
+language sql stable rows 101 as $$
+    select
+        b.generator,
+        sum(b.total_fee) over ()::bigint / c.delegates_per_round
+            + case when b.height = last_height then sum(b.total_fee) over ()::bigint % c.delegates_per_round else 0 end,
+        b.reward
+    from forebay.chain c
+    cross join forebay_code.round_blocks(last_height - c.delegates_per_round + 1, last_height, segment) b
+    where last_height % c.delegates_per_round = 0
+$$;
+
+-- The delegates on a round's list that forged none of its blocks. The genesis block ends a round too: of the list that
+-- it carries, nobody forged.
+create function forebay_code.round_outsiders(last_height integer, segment forebay.blocks[])
+returns table (address bigint)
+language sql stable rows 101 as $$
+    with round as (
+        select b.*
+        from forebay.chain c
+        cross join forebay_code.round_blocks(greatest(1, last_height - c.delegates_per_round + 1), last_height, segment) b
+        where forebay_code.closes_round(last_height, c.delegates_per_round)
+    )
+    select forebay_code.address_of(f.public_key)
+    from round first_block, forebay_code.forger_keys(first_block.forgers) f
+    where first_block.forgers is not null
+    except
+    select generator from round
+$$;
+
+-- By account: what the segment adds to its sums, the heights that set-once attributes need, and its newest touch.
+create function forebay_code.account_deltas(first_height integer, last_height integer, segment forebay.blocks[])
+returns table (
+    address bigint, balance bigint, fees bigint, rewards bigint, produced_blocks integer, missed_blocks integer,
+    created_height integer, touched_height integer, paid_height integer
+)
+language plpgsql stable rows 20000 as $$
+declare
+    without_effect bigint[] := (select c.without_effect from forebay.chain c);
+begin
+    return query
+    select
+        e.address, sum(e.balance)::bigint, sum(e.fees)::bigint, sum(e.rewards)::bigint,
+        sum(e.produced)::integer, sum(e.missed)::integer, min(e.height), max(e.touched), min(e.paid)
+    from (
+        -- Who sends pays the amount and the fee; the fee goes to nobody until the round's end.
+        select t.sender as address, -(t.amount + t.fee) as balance, 0::bigint as fees, 0::bigint as rewards,
+            0 as produced, 0 as missed, t.height, t.height as touched,
+            case when t.amount + t.fee > 0 then t.height end as paid
+        from forebay.transactions t
+        where t.height between first_height and last_height and t.id <> all (without_effect)
+        union all
+        -- Only a transfer is credited: an amount in a vote is burnt.
+        select t.recipient, t.amount, 0, 0, 0, 0, t.height, t.height, null
+        from forebay.transactions t
+        where t.height between first_height and last_height and t.type = 0 and t.id <> all (without_effect)
+        union all
+        select b.generator, 0, 0, 0, 1, 0, b.height, b.height, null
+        from unnest(segment) b
+        union all
+        -- A member of a group gets a row, which counts as no touch.
+        select forebay_code.address_of(k.public_key), 0, 0, 0, 0, 0, t.height, null, null
+        from forebay.transactions t, forebay_code.signed_keys(substring(t.asset from 3)) k
+        where t.height between first_height and last_height and t.type = 4 and t.id <> all (without_effect)
+        union all
+        select p.address, p.fees + p.reward, p.fees, p.reward, 0, 0, last_height, last_height, null
+        from forebay_code.round_payments(last_height, segment) p
+        union all
+        -- To miss a round is no touch either.
+        select o.address, 0, 0, 0, 0, 1, last_height, null, null
+        from forebay_code.round_outsiders(last_height, segment) o
+    ) e
+    group by e.address;
+end $$;
+
+-- By account: the first public key that the segment shows of it, as a sender or as a member of a group.
+create function forebay_code.first_keys(first_height integer, last_height integer)
+returns table (address bigint, public_key bytea, height integer)
+language plpgsql stable rows 20000 as $$
+declare
+    without_effect bigint[] := (select c.without_effect from forebay.chain c);
+begin
+    return query
+    select distinct on (e.address) e.address, e.public_key, e.height
+    from (
+        select t.sender as address, t.sender_public_key as public_key, t.height, t.index
+        from forebay.transactions t
+        where t.height between first_height and last_height and t.id <> all (without_effect)
+        union all
+        select forebay_code.address_of(k.public_key), k.public_key, t.height, t.index
+        from forebay.transactions t, forebay_code.signed_keys(substring(t.asset from 3)) k
+        where t.height between first_height and last_height and t.type = 4 and t.id <> all (without_effect)
+        union all
+        -- The generator of the genesis block need not have sent anything.
+        select b.generator, b.generator_public_key, 1, -1
+        from forebay.blocks b where b.height = 1 and first_height = 1
+    ) e
+    order by e.address, e.height, e.index;
+end $$;
+
+-- By voter and delegate: +1 for a vote that the segment adds, -1 for one that it removes; what cancels out is left out.
+create function forebay_code.vote_changes(first_height integer, last_height integer)
+returns table (voter bigint, delegate bigint, net integer)
+language plpgsql stable rows 100 as $$
+declare
+    without_effect bigint[] := (select c.without_effect from forebay.chain c);
+begin
+    return query
+    select t.sender, forebay_code.address_of(k.public_key), sum(case when k.adds then 1 else -1 end)::integer
+    from forebay.transactions t, forebay_code.signed_keys(t.asset) k
+    where t.height between first_height and last_height and t.type = 3 and t.id <> all (without_effect)
+    group by 1, 2
+    having sum(case when k.adds then 1 else -1 end) <> 0;
+end $$;

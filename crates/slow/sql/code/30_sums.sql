@@ -1,0 +1,128 @@
+-- Balances, fees, rewards, counters, votes and the delegates' tallies: everything that is a sum.
+
+-- Adds the segment's sums (direction 1) or takes them away again (direction -1): each is the inverse of the other.
+-- Rows are made here for accounts that the segment brings in; `forget_attributes` removes them again. A tally moves by what
+-- the voters in the segment contributed before and contribute after, so that no other voter is read.
+create function forebay_code.shift_sums(
+    first_height integer, last_height integer, segment forebay.blocks[], direction integer
+) returns void
+language plpgsql as $$
+declare
+    chain forebay.chain := (select c from forebay.chain c);
+    below_zero bigint;
+    wrong_voter bigint;
+    tallies bigint;
+    delegates_found bigint;
+begin
+    with delta as materialized (
+        select * from forebay_code.account_deltas(first_height, last_height, segment)
+    ),
+    changed as materialized (
+        insert into forebay.accounts as a (
+            address, balance, fees, rewards, produced_blocks, missed_blocks,
+            created_height, touched_height, paid_height, public_key, public_key_height
+        )
+        select
+            d.address, direction * d.balance, direction * d.fees, direction * d.rewards,
+            direction * d.produced_blocks, direction * d.missed_blocks,
+            d.created_height, d.touched_height, d.paid_height, k.public_key, k.height
+        from delta d
+        -- On the way back no key is new.
+        left join forebay_code.first_keys(
+            first_height, case when direction = 1 then last_height else first_height - 1 end
+        ) k on k.address = d.address
+        order by d.address
+        on conflict (address) do update set
+            balance = a.balance + excluded.balance,
+            fees = a.fees + excluded.fees,
+            rewards = a.rewards + excluded.rewards,
+            produced_blocks = a.produced_blocks + excluded.produced_blocks,
+            missed_blocks = a.missed_blocks + excluded.missed_blocks,
+            -- On the way back the heights below are set right by `forget_attributes`; the ones here stay as they are.
+            touched_height = greatest(a.touched_height, excluded.touched_height),
+            paid_height = coalesce(a.paid_height, excluded.paid_height),
+            public_key = coalesce(a.public_key, excluded.public_key),
+            public_key_height = case
+                when a.public_key is null then excluded.public_key_height else a.public_key_height
+            end
+        returning a.address, a.balance
+    ),
+    moved as materialized (
+        select c.address, c.balance - direction * d.balance as balance_before, c.balance as balance_after
+        from changed c join delta d using (address)
+    ),
+    vote_change as materialized (
+        select v.voter, v.delegate, direction * v.net as net from forebay_code.vote_changes(first_height, last_height) v
+    ),
+    -- The votes of everybody in the segment, before and after it. A voter is a sender: it has moved.
+    ballot as materialized (
+        select e.voter, e.delegate, sum(e.before) as before, sum(e.before) + sum(e.net) as after
+        from (
+            select m.address as voter, v.delegate, 1 as before, 0 as net
+            from moved m
+            -- One probe of the index a row: `offset 0` keeps the planner from reading all votes instead.
+            cross join lateral (select w.delegate from forebay.votes w where w.voter = m.address offset 0) v
+            union all
+            select voter, delegate, 0, net from vote_change
+        ) e
+        group by e.voter, e.delegate
+    ),
+    counted as (
+        select b.*,
+            sum(b.before) over (partition by b.voter)::bigint as votes_before,
+            sum(b.after) over (partition by b.voter)::bigint as votes_after
+        from ballot b
+    ),
+    tally as materialized (
+        select
+            c.delegate,
+            sum(c.after * m.balance_after - c.before * m.balance_before)::bigint as balance,
+            sum(
+                case when c.after = 1 then forebay_code.floor_div(m.balance_after, c.votes_after) else 0 end
+                - case when c.before = 1 then forebay_code.floor_div(m.balance_before, c.votes_before) else 0 end
+            )::bigint as share
+        from counted c join moved m on m.address = c.voter
+        group by c.delegate
+    ),
+    tallied as (
+        update forebay.delegates d
+        set voters_balance = d.voters_balance + t.balance, voters_share = d.voters_share + t.share
+        from tally t where d.address = t.delegate
+        returning d.address
+    ),
+    unvoted as (
+        delete from forebay.votes v using vote_change c
+        where c.net = -1 and v.voter = c.voter and v.delegate = c.delegate
+    ),
+    voted as (
+        insert into forebay.votes (voter, delegate)
+        select c.voter, c.delegate from vote_change c where c.net = 1 order by 1, 2
+    )
+    select
+        (select m.address from moved m
+            where m.balance_after < 0 and m.address <> chain.genesis_generator
+                and m.address <> all (chain.allowed_negative)
+            order by m.address limit 1),
+        (select c.voter from counted c
+            where c.after not in (0, 1) or c.votes_after > chain.votes_per_account
+            order by c.voter limit 1),
+        (select count(*) from tally),
+        (select count(*) from tallied)
+    into below_zero, wrong_voter, tallies, delegates_found;
+
+    if below_zero is not null then
+        raise exception 'account %: the balance is % after heights % to %',
+            forebay_code.unsigned_text(below_zero),
+            (select balance from forebay.accounts where address = below_zero), first_height, last_height
+            using errcode = 'FB005';
+    end if;
+    if wrong_voter is not null then
+        raise exception 'account %: it votes twice for one delegate, removes a vote that it has not, or has too many votes, in heights % to %',
+            forebay_code.unsigned_text(wrong_voter), first_height, last_height
+            using errcode = 'FB006';
+    end if;
+    if tallies <> delegates_found then
+        raise exception 'heights % to %: a vote is for an account that is no delegate', first_height, last_height
+            using errcode = 'FB006';
+    end if;
+end $$;
