@@ -1,1 +1,42 @@
-//! The fast tier: Redis key space, encoding, the atomic step, the outbox.
+//! The fast tier: one chain's state in Redis.
+//!
+//! Redis holds all accounts, every transaction id, the newest blocks, the running round and the outbox. A block (or its
+//! being taken back) is **one atomic step** of a Redis Function: it checks epoch, sequence number and tip, then writes
+//! everything, or refuses and changes nothing. The keys and their encodings are documented in `docs/redis-keys.md`.
+//!
+//! Start reading at [`FastTier`]: [`apply`](FastTier::apply) is the way in, [`OutboxEntry`] the way on to the slow tier.
+//! This crate does not decide: what a block means is the ledger's, when to trim or who may take over is the store's.
+
+mod claim;
+mod codec;
+mod connection;
+mod entry;
+mod error;
+mod facts;
+mod head;
+mod keys;
+mod library;
+mod outbox;
+mod plan;
+mod reader;
+mod restore;
+mod step;
+mod working_set;
+
+pub use claim::{Holder, Owner};
+pub use codec::account::{AccountRecord, INLINE_BYTES_MAX, decode_account, encode_account};
+pub use codec::block::{decode_block, encode_block};
+pub use codec::round::{decode_closer, decode_round_block, encode_closer, encode_round_block};
+pub use codec::undo::{decode_undo, encode_undo};
+pub use codec::{CodecError, Fault};
+pub use connection::{FastOptions, FastTier};
+pub use entry::{Operation, OutboxEntry};
+pub use error::{FastError, FastErrorKind};
+pub use facts::ServerFacts;
+pub use head::{At, Durable, Fence, Head, Position, ReadPoint, State};
+pub use keys::{Buckets, FORMAT_VERSION, Keys};
+pub use outbox::{OutboxRange, Trim};
+pub use reader::{AccountsPage, Counts, Located, RankedBy};
+pub use restore::{Cleaned, Expected, Restore};
+pub use step::RewindTarget;
+pub use working_set::LoadedNeeds;

@@ -1,0 +1,326 @@
+//! One connection to one Redis, made again when it broke.
+//!
+//! A connection that broke in the middle of a change may still deliver that change late, after a new connection asked
+//! what happened. So the old connection is killed on the server before the new one is used.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Client, Cmd, Pipeline, RedisError, Value};
+
+use crate::error::{Effect, FastError};
+use crate::facts::ServerFacts;
+use crate::head::{Head, Position, State};
+use crate::keys::{Buckets, Keys};
+use crate::library::{self, Answer, Assumed, Function};
+
+/// The oldest Redis that has Functions.
+const REDIS_MAJOR_MIN: u32 = 7;
+
+/// How to talk to Redis.
+#[derive(Debug, Clone)]
+pub struct FastOptions {
+    /// An attempt to connect fails after this.
+    pub connect_timeout: Duration,
+    /// A call without an answer fails after this; a change then has an unknown outcome.
+    pub response_timeout: Duration,
+}
+
+impl Default for FastOptions {
+    fn default() -> Self {
+        Self { connect_timeout: Duration::from_secs(5), response_timeout: Duration::from_secs(30) }
+    }
+}
+
+/// One chain in one Redis. Clones share the connection; for large reads beside a writer, connect a second time.
+///
+/// Any number of programs may read. Changes need an epoch, taken with [`claim`](Self::claim), and each is refused
+/// unless that epoch holds the chain at that moment.
+#[derive(Clone)]
+pub struct FastTier {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    client: Client,
+    address: String,
+    options: FastOptions,
+    keys: Keys,
+    link: tokio::sync::Mutex<Link>,
+    floor: Mutex<Option<Position>>,
+    buckets: Mutex<Option<Buckets>>,
+}
+
+/// The live connection, and what is known about the one before.
+#[derive(Default)]
+struct Link {
+    live: Option<MultiplexedConnection>,
+    generation: u64,
+    peer: Option<Peer>,
+}
+
+/// A connection as the server knows it. Client ids start again with each run of a server.
+#[derive(Clone, PartialEq, Eq)]
+struct Peer {
+    run_id: String,
+    client_id: i64,
+}
+
+impl std::fmt::Debug for FastTier {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FastTier")
+            .field("address", &self.shared.address)
+            .field("keys", &self.shared.keys.prefix())
+            .finish()
+    }
+}
+
+impl FastTier {
+    /// Connects, and loads the function library if the server does not have exactly this one.
+    ///
+    /// `url`: `redis://[user:password@]host[:port][/db]`, `redis+unix:///path` or `unix:///path`. `chain`: the name in
+    /// the keys' hash tag.
+    ///
+    /// # Errors
+    /// Unavailable; misconfigured: the address, the rights, a chain name that cannot be a hash tag, Redis before 7.0.
+    pub async fn connect(url: &str, chain: &str, options: FastOptions) -> Result<Self, FastError> {
+        let keys = Keys::new(chain)?;
+        let client = Client::open(url).map_err(|error| FastError::of_connecting("read Redis' address", error))?;
+        let address = client.get_connection_info().addr().to_string();
+        let shared = Shared {
+            client,
+            address,
+            options,
+            keys,
+            link: tokio::sync::Mutex::default(),
+            floor: Mutex::new(None),
+            buckets: Mutex::new(None),
+        };
+        let tier = Self { shared: Arc::new(shared) };
+        let version = tier.server_facts().await?.version;
+        let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok());
+        if major.is_none_or(|major| major < REDIS_MAJOR_MIN) {
+            return Err(FastError::Misconfigured {
+                doing: format!("connect to Redis at {}", tier.shared.address),
+                detail: format!("it is version {version}, 7.0 or later is needed"),
+            });
+        }
+        Ok(tier)
+    }
+
+    /// The names of the chain's keys.
+    #[must_use]
+    pub fn keys(&self) -> &Keys {
+        &self.shared.keys
+    }
+
+    /// Host and port, or the socket's path; no password.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        &self.shared.address
+    }
+
+    /// What the server is and how it is set up.
+    ///
+    /// # Errors
+    /// Unavailable or misconfigured.
+    pub async fn server_facts(&self) -> Result<ServerFacts, FastError> {
+        let doing = "ask Redis for its facts";
+        let info: String = self.ask(doing, &redis::cmd("INFO")).await?;
+        let mut facts = ServerFacts::of_info(&info);
+        let mut config = redis::cmd("CONFIG");
+        config.arg("GET").arg("appendfsync").arg("hash-max-listpack-*").arg("databases");
+        // Hosted servers often forbid CONFIG; then these facts stay unknown.
+        if let Ok(settings) = self.ask::<HashMap<String, String>>(doing, &config).await {
+            facts.add_settings(&settings);
+        }
+        Ok(facts)
+    }
+
+    /// State, position and tip, in one atomic read. Answers in every state.
+    ///
+    /// # Errors
+    /// Unavailable, corrupt, or a format that this program does not know.
+    pub async fn head(&self) -> Result<Head, FastError> {
+        let key = self.keys().meta();
+        let mut command = redis::cmd("HGETALL");
+        command.arg(&key);
+        let fields: HashMap<String, String> = self.ask("read the head", &command).await?;
+        let head = Head::of_fields(&key, &fields)?;
+        self.remember_buckets(&head);
+        Ok(head)
+    }
+
+    /// From now on, reads from a Redis that is older than this position fail as stale, in this and all clones. Steps
+    /// raise it by themselves.
+    pub fn raise_floor(&self, acknowledged: Position) {
+        let mut floor = self.shared.floor.lock().unwrap_or_else(PoisonError::into_inner);
+        *floor = (*floor).max(Some(acknowledged));
+    }
+
+    /// Accepts any position from now on: for a recorded rollback, which goes back on purpose.
+    pub fn forget_floor(&self) {
+        *self.shared.floor.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Refuses a head that is not ready, or older than what was acknowledged.
+    pub(crate) fn readable(&self, head: &Head) -> Result<(), FastError> {
+        if head.state != State::Ready {
+            return Err(FastError::NotReady { state: head.state });
+        }
+        let floor = *self.shared.floor.lock().unwrap_or_else(PoisonError::into_inner);
+        match floor {
+            Some(floor) if head.position < floor => Err(FastError::Stale { floor, found: head.position }),
+            _ => Ok(()),
+        }
+    }
+
+    pub(crate) fn remember_buckets(&self, head: &Head) {
+        let known = (head.buckets.accounts > 0 && head.buckets.transactions > 0).then_some(head.buckets);
+        *self.shared.buckets.lock().unwrap_or_else(PoisonError::into_inner) = known;
+    }
+
+    /// How the keys are spread, as last seen; asks when it is not known.
+    pub(crate) async fn buckets(&self) -> Result<Buckets, FastError> {
+        let known = *self.shared.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(buckets) = known {
+            return Ok(buckets);
+        }
+        let head = self.head().await?;
+        if head.buckets.accounts == 0 || head.buckets.transactions == 0 {
+            return Err(FastError::NotReady { state: head.state });
+        }
+        Ok(head.buckets)
+    }
+
+    /// One read.
+    pub(crate) async fn ask<T: redis::FromRedisValue>(
+        &self,
+        doing: &str,
+        command: &Cmd,
+    ) -> Result<T, FastError> {
+        let (mut connection, generation) = self.link().await?;
+        match command.query_async(&mut connection).await {
+            Ok(value) => Ok(value),
+            Err(error) => Err(self.failed(doing, Effect::Read, error, generation).await),
+        }
+    }
+
+    /// Several reads, atomic if the pipeline is. One value a command.
+    pub(crate) async fn ask_all(&self, doing: &str, pipeline: &Pipeline) -> Result<Vec<Value>, FastError> {
+        if pipeline.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (mut connection, generation) = self.link().await?;
+        match pipeline.query_async(&mut connection).await {
+            Ok(values) => Ok(values),
+            Err(error) => Err(self.failed(doing, Effect::Read, error, generation).await),
+        }
+    }
+
+    /// Calls a function of the library; `Ok` says that it wrote.
+    pub(crate) async fn call(
+        &self,
+        assumed: Assumed<'_>,
+        function: Function,
+        keys: &[String],
+        args: &[Vec<u8>],
+    ) -> Result<(), FastError> {
+        let doing = assumed.doing;
+        let size = keys.iter().map(String::len).sum::<usize>() + args.iter().map(Vec::len).sum::<usize>();
+        let mut command = Cmd::with_capacity(3 + keys.len() + args.len(), size);
+        command.arg("FCALL").arg(function.name()).arg(keys.len()).arg(keys).arg(args);
+        let (mut connection, generation) = self.link().await?;
+        let mut answer = command.query_async::<Value>(&mut connection).await;
+        if answer.as_ref().is_err_and(library::is_missing) {
+            // Nothing ran: the server lost its functions, or is another one.
+            load_library(&mut connection).await.map_err(|error| FastError::of_connecting(doing, error))?;
+            answer = command.query_async::<Value>(&mut connection).await;
+        }
+        match answer {
+            Ok(value) => Answer::of(doing, value)?.accepted(assumed),
+            Err(error) => Err(self.failed(doing, Effect::Change, error, generation).await),
+        }
+    }
+
+    /// The connection, made anew if there is none.
+    async fn link(&self) -> Result<(MultiplexedConnection, u64), FastError> {
+        let mut link = self.shared.link.lock().await;
+        if let Some(connection) = &link.live {
+            return Ok((connection.clone(), link.generation));
+        }
+        let doing = format!("connect to Redis at {}", self.shared.address);
+        let (connection, peer) = self
+            .open(link.peer.as_ref())
+            .await
+            .map_err(|error| FastError::of_connecting(&doing, error))?;
+        if link.peer.as_ref().is_some_and(|old| old.run_id != peer.run_id) {
+            tracing::warn!(address = %self.shared.address, run_id = %peer.run_id, "another run of Redis answers now");
+        }
+        link.generation += 1;
+        link.live = Some(connection.clone());
+        link.peer = Some(peer);
+        Ok((connection, link.generation))
+    }
+
+    async fn open(&self, old: Option<&Peer>) -> Result<(MultiplexedConnection, Peer), RedisError> {
+        let options = &self.shared.options;
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(options.connect_timeout))
+            .set_response_timeout(Some(options.response_timeout));
+        let mut connection = self.shared.client.get_multiplexed_async_connection_with_config(&config).await?;
+        let client_id: i64 = redis::cmd("CLIENT").arg("ID").query_async(&mut connection).await?;
+        let info: String = redis::cmd("INFO").arg("server").query_async(&mut connection).await?;
+        let peer = Peer { run_id: ServerFacts::of_info(&info).run_id, client_id };
+        if let Some(old) = old
+            && old.run_id == peer.run_id
+            && old.client_id != peer.client_id
+        {
+            let mut kill = redis::cmd("CLIENT");
+            kill.arg("KILL").arg("ID").arg(old.client_id);
+            kill.query_async::<Value>(&mut connection).await?;
+        }
+        load_library(&mut connection).await?;
+        Ok((connection, peer))
+    }
+
+    /// Decodes an error; gives the connection up if no later answer on it could be trusted.
+    async fn failed(&self, doing: &str, effect: Effect, error: RedisError, generation: u64) -> FastError {
+        if error.is_io_error() || error.is_timeout() || error.is_unrecoverable_error() {
+            let mut link = self.shared.link.lock().await;
+            if link.generation == generation {
+                link.live = None;
+            }
+        }
+        FastError::of_answer(doing, effect, error)
+    }
+}
+
+/// Loads the library unless the server has exactly this code. A reader without the right to load or to list functions
+/// goes on without: it needs none.
+async fn load_library(connection: &mut MultiplexedConnection) -> Result<(), RedisError> {
+    let mut list = redis::cmd("FUNCTION");
+    list.arg("LIST").arg("LIBRARYNAME").arg(library::NAME).arg("WITHCODE");
+    let loaded = match list.query_async::<Value>(connection).await {
+        Ok(listing) => library::is_loaded(&listing),
+        Err(error) if may_go_on_without(&error) => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    if loaded {
+        return Ok(());
+    }
+    let mut load = redis::cmd("FUNCTION");
+    load.arg("LOAD").arg("REPLACE").arg(library::code());
+    match load.query_async::<Value>(connection).await {
+        Err(error) if !may_go_on_without(&error) => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Reads need no function: a reader's rights, a replica or full memory do not keep it from connecting. A writer is told
+/// at its first call.
+fn may_go_on_without(error: &RedisError) -> bool {
+    matches!(error.code(), Some("NOPERM" | "READONLY" | "OOM" | "MISCONF"))
+}

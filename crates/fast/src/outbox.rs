@@ -1,0 +1,191 @@
+//! The outbox as the syncer uses it: read in order, fetch bodies, trim what is durable and old enough.
+
+use std::collections::HashMap;
+
+use forebay_ledger::block::Block;
+use forebay_ledger::ids::{BlockId, Height};
+use redis::Value;
+
+use crate::codec::block::decode_block;
+use crate::connection::FastTier;
+use crate::entry::OutboxEntry;
+use crate::error::FastError;
+use crate::head::{Durable, Position};
+use crate::library::{Assumed, Function};
+use crate::plan::Plan;
+
+/// What the outbox holds now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OutboxRange {
+    /// Its oldest entry.
+    pub first: Position,
+    /// Its newest.
+    pub last: Position,
+    /// How many there are.
+    pub entries: u64,
+}
+
+/// What may go. The caller decides: entries that are durable and older than what it keeps, and bodies that neither a
+/// kept height nor a remaining entry refers to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Trim {
+    /// Entries up to and with this one.
+    pub entries_through: Option<Position>,
+    /// Blocks' bodies.
+    pub bodies: Vec<BlockId>,
+    /// Heights that leave the kept window: their entries in the height index.
+    pub heights: Vec<Height>,
+    /// Heights whose undo records go.
+    pub undo_heights: Vec<Height>,
+    /// Rounds whose forger lists go.
+    pub rounds: Vec<u32>,
+    /// What the slow tier is known to have flushed, to be shown in the head.
+    pub durable: Option<Durable>,
+}
+
+type StreamEntries = Vec<(String, Vec<(String, Vec<u8>)>)>;
+
+impl FastTier {
+    /// Entries after a position, oldest first, at most `count`; from the oldest if `after` is `None`. Answers in every
+    /// state. Each entry's checksum is verified.
+    ///
+    /// # Errors
+    /// Unavailable; corrupt: an entry that we did not write so.
+    pub async fn outbox_entries(
+        &self,
+        after: Option<Position>,
+        count: usize,
+    ) -> Result<Vec<OutboxEntry>, FastError> {
+        let from = after.map_or_else(|| "-".to_owned(), |position| format!("({position}"));
+        let mut command = redis::cmd("XRANGE");
+        command.arg(self.keys().outbox()).arg(from).arg("+").arg("COUNT").arg(count);
+        self.entries(&command).await
+    }
+
+    async fn entries(&self, command: &redis::Cmd) -> Result<Vec<OutboxEntry>, FastError> {
+        let key = self.keys().outbox();
+        let entries: StreamEntries = self.ask("read the outbox", command).await?;
+        entries
+            .iter()
+            .map(|(id, fields)| {
+                let position = Position::parse(id).ok_or_else(|| FastError::Corrupt {
+                    key: key.clone(),
+                    detail: format!("\"{id}\" is no id of an entry"),
+                })?;
+                OutboxEntry::of_fields(&key, position, fields)
+            })
+            .collect()
+    }
+
+    /// The oldest and the newest entry's positions; `None` if the outbox is empty. Answers in every state.
+    ///
+    /// # Errors
+    /// Unavailable or corrupt.
+    pub async fn outbox_range(&self) -> Result<Option<OutboxRange>, FastError> {
+        let key = self.keys().outbox();
+        let mut pipeline = redis::pipe();
+        pipeline.atomic();
+        pipeline.cmd("XLEN").arg(&key);
+        pipeline.cmd("XRANGE").arg(&key).arg("-").arg("+").arg("COUNT").arg(1);
+        pipeline.cmd("XREVRANGE").arg(&key).arg("+").arg("-").arg("COUNT").arg(1);
+        let values = self.ask_all("read the outbox' range", &pipeline).await?;
+        let [length, first, last] = <[Value; 3]>::try_from(values).map_err(|_| unexpected("three answers"))?;
+        let position = |value: Value| -> Result<Option<Position>, FastError> {
+            let entries: StreamEntries = redis::from_redis_value(value).map_err(unexpected)?;
+            Ok(entries.first().and_then(|(id, _)| Position::parse(id)))
+        };
+        match (position(first)?, position(last)?) {
+            (Some(first), Some(last)) => {
+                let entries = redis::from_redis_value(length).map_err(unexpected)?;
+                Ok(Some(OutboxRange { first, last, entries }))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Blocks by id, in the order asked for; `None` where there is no body. Answers in every state. One round trip.
+    ///
+    /// # Errors
+    /// Unavailable; corrupt: a body whose checksum does not fit, or that is another block's.
+    pub async fn blocks(&self, ids: &[BlockId]) -> Result<Vec<Option<Block>>, FastError> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut command = redis::cmd("MGET");
+        ids.iter().for_each(|id| {
+            command.arg(self.keys().block(*id));
+        });
+        let bodies: Vec<Option<Vec<u8>>> = self.ask("read blocks", &command).await?;
+        ids.iter().zip(bodies).map(|(id, body)| self.block_of(*id, body.as_deref())).collect()
+    }
+
+    pub(crate) fn block_of(&self, id: BlockId, body: Option<&[u8]>) -> Result<Option<Block>, FastError> {
+        let Some(body) = body else { return Ok(None) };
+        let key = self.keys().block(id);
+        let block = decode_block(body).map_err(|cause| FastError::corrupt(&key, cause))?;
+        if block.id != id {
+            return Err(FastError::Corrupt { key, detail: format!("it holds the block {}", block.id) });
+        }
+        Ok(Some(block))
+    }
+
+    /// The heights whose blocks are kept, with the blocks' ids. Answers in every state.
+    ///
+    /// # Errors
+    /// Unavailable or corrupt.
+    pub async fn kept_blocks(&self) -> Result<HashMap<Height, BlockId>, FastError> {
+        let key = self.keys().heights();
+        let mut command = redis::cmd("HGETALL");
+        command.arg(&key);
+        let fields: HashMap<String, String> = self.ask("read the kept heights", &command).await?;
+        let read = |(height, id): (&String, &String)| Some((height.parse().ok()?, id.parse().ok()?));
+        fields
+            .iter()
+            .map(|pair| {
+                read(pair).ok_or_else(|| FastError::Corrupt {
+                    key: format!("{key} {}", pair.0),
+                    detail: format!("\"{}\" is no block id", pair.1),
+                })
+            })
+            .collect()
+    }
+
+    /// Removes what the caller says, in one atomic call, if the epoch holds the chain. Works while memory is full.
+    ///
+    /// # Errors
+    /// Fenced, not ready (neither ready nor rewinding), outcome unknown (do it again: trimming twice is harmless).
+    pub async fn trim(&self, epoch: u64, trim: &Trim) -> Result<(), FastError> {
+        let keys = self.keys();
+        let mut plan = Plan::new(keys);
+        if let Some(through) = trim.entries_through {
+            plan.drop_entries_before(keys.outbox(), through.next().to_string());
+        }
+        trim.bodies.iter().for_each(|id| plan.delete(keys.block(*id)));
+        trim.undo_heights.iter().for_each(|height| plan.delete(keys.undo(*height)));
+        trim.rounds.iter().for_each(|round| plan.delete(keys.forgers(*round)));
+        plan.delete_fields(keys.heights(), trim.heights.iter().map(ToString::to_string));
+        if let Some(Durable { position, height }) = trim.durable {
+            let fields = [("durable", position.to_string()), ("durable_height", height.to_string())];
+            plan.set_fields(keys.meta(), fields);
+        }
+        self.write_plan(epoch, "trim the outbox", Function::Trim, "ready rewinding", plan).await
+    }
+
+    /// A change that is not an operation of the chain, in one of the given states.
+    pub(crate) async fn write_plan(
+        &self,
+        epoch: u64,
+        doing: &str,
+        function: Function,
+        states: &str,
+        plan: Plan,
+    ) -> Result<(), FastError> {
+        let (keys, args) = plan.into_parts(vec![epoch.to_string().into_bytes(), states.into()]);
+        let assumed = Assumed { doing, epoch, seq: 0, tip: "" };
+        self.call(assumed, function, &keys, &args).await
+    }
+}
+
+fn unexpected(error: impl ToString) -> FastError {
+    FastError::UnexpectedAnswer { doing: "read the outbox' range".to_owned(), detail: error.to_string() }
+}

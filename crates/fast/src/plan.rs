@@ -1,0 +1,115 @@
+//! What a call is to write: a flat list that the functions check whole before they write any of it.
+
+use std::collections::HashMap;
+
+use crate::keys::Keys;
+
+/// The keys that every call names first.
+pub(crate) fn fixed_keys(keys: &Keys) -> Vec<String> {
+    vec![keys.owner(), keys.meta(), keys.outbox()]
+}
+
+/// Writes in order. Each key is named once, however often it is written.
+pub(crate) struct Plan {
+    keys: Vec<String>,
+    index: HashMap<String, usize>,
+    args: Vec<Vec<u8>>,
+}
+
+impl Plan {
+    pub(crate) fn new(keys: &Keys) -> Self {
+        let keys = fixed_keys(keys);
+        let index = keys.iter().enumerate().map(|(at, key)| (key.clone(), at + 1)).collect();
+        Self { keys, index, args: Vec::new() }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.args.is_empty()
+    }
+
+    /// The call's own arguments, then the plan.
+    pub(crate) fn into_parts(self, mut head: Vec<Vec<u8>>) -> (Vec<String>, Vec<Vec<u8>>) {
+        head.extend(self.args);
+        (self.keys, head)
+    }
+
+    fn push(&mut self, command: &str, key: String, args: impl IntoIterator<Item = Vec<u8>>) {
+        let next = self.keys.len() + 1;
+        let at = *self.index.entry(key.clone()).or_insert(next);
+        if at == next {
+            self.keys.push(key);
+        }
+        let start = self.args.len();
+        self.args.extend([command.into(), at.to_string().into_bytes(), Vec::new()]);
+        self.args.extend(args);
+        let count = self.args.len() - start - 3;
+        if let Some(slot) = self.args.get_mut(start + 2) {
+            *slot = count.to_string().into_bytes();
+        }
+    }
+
+    pub(crate) fn set_fields<F, V>(&mut self, key: String, pairs: impl IntoIterator<Item = (F, V)>)
+    where
+        F: Into<Vec<u8>>,
+        V: Into<Vec<u8>>,
+    {
+        let args: Vec<Vec<u8>> = pairs.into_iter().flat_map(|(field, value)| [field.into(), value.into()]).collect();
+        if !args.is_empty() {
+            self.push("HSET", key, args);
+        }
+    }
+
+    pub(crate) fn delete_fields<F: Into<Vec<u8>>>(
+        &mut self,
+        key: String,
+        fields: impl IntoIterator<Item = F>,
+    ) {
+        let args: Vec<Vec<u8>> = fields.into_iter().map(Into::into).collect();
+        if !args.is_empty() {
+            self.push("HDEL", key, args);
+        }
+    }
+
+    pub(crate) fn add_to_field(&mut self, key: String, field: &str, delta: i64) {
+        if delta != 0 {
+            self.push("HINCRBY", key, [field.into(), delta.to_string().into_bytes()]);
+        }
+    }
+
+    pub(crate) fn set(&mut self, key: String, value: Vec<u8>) {
+        self.push("SET", key, [value]);
+    }
+
+    pub(crate) fn delete(&mut self, key: String) {
+        self.push("DEL", key, []);
+    }
+
+    pub(crate) fn append(&mut self, key: String, values: impl IntoIterator<Item = Vec<u8>>) {
+        let args: Vec<Vec<u8>> = values.into_iter().collect();
+        if !args.is_empty() {
+            self.push("RPUSH", key, args);
+        }
+    }
+
+    pub(crate) fn remove_last(&mut self, key: String) {
+        self.push("RPOP", key, []);
+    }
+
+    /// All members have the same score, so their bytes alone order them.
+    pub(crate) fn add_members(&mut self, key: String, members: Vec<Vec<u8>>) {
+        if !members.is_empty() {
+            self.push("ZADD", key, members.into_iter().flat_map(|member| [b"0".to_vec(), member]));
+        }
+    }
+
+    pub(crate) fn remove_members(&mut self, key: String, members: Vec<Vec<u8>>) {
+        if !members.is_empty() {
+            self.push("ZREM", key, members);
+        }
+    }
+
+    /// Drops a stream's entries before an id.
+    pub(crate) fn drop_entries_before(&mut self, key: String, id: String) {
+        self.push("XTRIM", key, [id.into_bytes()]);
+    }
+}
