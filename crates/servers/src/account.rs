@@ -32,8 +32,9 @@ impl Account {
         if uid != 0 {
             return Ok(Self { name: name_of(uid), uid, gid, switch: false });
         }
-        let existing = ["postgres", "redis"].iter().filter_map(|part| fs::metadata(data_dir.join(part)).ok());
-        if let Some(owner) = existing.filter(|meta| meta.is_dir() && meta.uid() != 0).next_back() {
+        let mut existing =
+            ["postgres", "redis"].iter().filter_map(|part| fs::metadata(data_dir.join(part)).ok());
+        if let Some(owner) = existing.find(|meta| meta.is_dir() && meta.uid() != 0) {
             return Ok(Self { name: name_of(owner.uid()), uid: owner.uid(), gid: owner.gid(), switch: true });
         }
         let accounts = read_accounts();
