@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::str::FromStr;
 
-use forebay_ledger::ids::{BlockId, Height};
+use forebay_ledger::ids::{Address, BlockId, Height};
 use forebay_ledger::state::Tip;
 
 use crate::error::FastError;
@@ -117,6 +117,8 @@ pub struct Head {
     pub position: Position,
     /// The newest block.
     pub tip: Option<Tip>,
+    /// The genesis block's generator: the account that gave away the supply. `None` before that block.
+    pub genesis_account: Option<Address>,
     /// The round that the next block belongs to; 0 before the genesis block.
     pub round: u32,
     /// Accounts in Redis.
@@ -163,6 +165,7 @@ impl Head {
             state: State::Empty,
             position: Position { epoch: 0, seq: 0 },
             tip: None,
+            genesis_account: None,
             round: 0,
             accounts: 0,
             buckets: Buckets { accounts: 0, transactions: 0 },
@@ -187,6 +190,7 @@ impl Head {
             state: meta.text("state").unwrap_or_default().parse()?,
             position: Position { epoch: meta.number("epoch")?, seq: meta.number("seq")? },
             tip: meta.tip()?,
+            genesis_account: meta.text("genesis").map(|_| meta.number("genesis").map(Address)).transpose()?,
             round: meta.number("round")?,
             accounts: meta.number("accounts")?,
             buckets: Buckets {

@@ -37,6 +37,6 @@ pub use head::{At, Durable, Fence, Head, Position, ReadPoint, State};
 pub use keys::{Buckets, FORMAT_VERSION, Keys};
 pub use outbox::{OutboxRange, Trim};
 pub use reader::{AccountsPage, Counts, Located, RankedBy};
-pub use restore::{Cleaned, Expected, Restore};
+pub use restore::{Cleaned, Expected, Restore, RestoredHead};
 pub use step::RewindTarget;
 pub use working_set::LoadedNeeds;

@@ -182,9 +182,15 @@ end
 -- trimming, cleaning and ownership must work then too.
 redis.register_function('forebay_v1_step', step)
 redis.register_function('forebay_v1_write', write)
-for name, callback in pairs({
-  step_back = step, trim = write, begin_clean = begin_clean, clean = clean, claim = claim, heartbeat = heartbeat,
-  release = release,
-}) do
-  redis.register_function({ function_name = 'forebay_v1_' .. name, callback = callback, flags = { 'allow-oom' } })
+
+local function register_for_full_memory(name, callback)
+  redis.register_function({ function_name = name, callback = callback, flags = { 'allow-oom' } })
 end
+
+register_for_full_memory('forebay_v1_step_back', step)
+register_for_full_memory('forebay_v1_trim', write)
+register_for_full_memory('forebay_v1_begin_clean', begin_clean)
+register_for_full_memory('forebay_v1_clean', clean)
+register_for_full_memory('forebay_v1_claim', claim)
+register_for_full_memory('forebay_v1_heartbeat', heartbeat)
+register_for_full_memory('forebay_v1_release', release)

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use forebay_ledger::account::Account;
 use forebay_ledger::block::Block;
-use forebay_ledger::ids::{Height, TransactionId};
+use forebay_ledger::ids::{Address, Height, TransactionId};
 use forebay_ledger::keys::PublicKey;
 use forebay_ledger::state::{RoundState, Tip, UndoRecord};
 
@@ -19,7 +19,7 @@ use crate::codec::round::encode_keys;
 use crate::codec::undo::encode_undo;
 use crate::connection::FastTier;
 use crate::error::FastError;
-use crate::head::{Durable, Position, State, position_fields};
+use crate::head::{Position, State, position_fields};
 use crate::keys::{Buckets, FORMAT_VERSION};
 use crate::library::{Assumed, Function};
 use crate::plan::{Plan, fixed_keys};
@@ -45,6 +45,17 @@ pub struct Expected {
     pub accounts: u64,
     /// Transactions of the chain.
     pub transactions: u64,
+}
+
+/// Where the slow tier stands, and so the restored chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RestoredHead {
+    /// The slow tier's position, which the next step follows.
+    pub position: Position,
+    /// Its newest block; `None`: it has none.
+    pub tip: Option<Tip>,
+    /// The genesis block's generator; `None` if the chain has no block.
+    pub genesis_account: Option<Address>,
 }
 
 /// What a clean removed.
@@ -254,18 +265,13 @@ impl Restore {
         self.send("load a forger list", vec![plan]).await
     }
 
-    /// Counts what is in Redis, compares it with what was loaded, and lets readers and steps in. `position`: the slow
-    /// tier's, which the next step follows.
+    /// Counts what is in Redis, compares it with what was loaded, and lets readers and steps in.
     ///
     /// # Errors
     /// Corrupt: a count differs from what was loaded, or from the tip's number of transactions. Else as
     /// [`load_accounts`](Self::load_accounts).
-    pub async fn finish(
-        self,
-        position: Position,
-        tip: Option<&Tip>,
-        durable: Option<Durable>,
-    ) -> Result<(), FastError> {
+    pub async fn finish(self, head: &RestoredHead) -> Result<(), FastError> {
+        let RestoredHead { position, tip, genesis_account } = head;
         let keys = self.tier.keys();
         let accounts = self.count(self.buckets.accounts, |bucket| keys.account_bucket(bucket)).await?;
         let transactions = self.count(self.buckets.transactions, |bucket| keys.transaction_bucket(bucket)).await?;
@@ -281,11 +287,11 @@ impl Restore {
             }
         }
         let mut plan = Plan::new(keys);
-        let mut fields = position_fields(position, tip);
+        let mut fields = position_fields(*position, tip.as_ref());
         fields.push(("accounts", accounts.to_string()));
-        if let Some(Durable { position, height }) = durable {
-            fields.extend([("durable", position.to_string()), ("durable_height", height.to_string())]);
-        }
+        fields.push(("durable", position.to_string()));
+        fields.push(("durable_height", tip.map_or(0, |tip| tip.height).to_string()));
+        fields.extend(genesis_account.map(|address| ("genesis", address.0.to_string())));
         fields.push(("state", State::Ready.to_string()));
         plan.set_fields(keys.meta(), fields);
         let states = State::Restoring.word();

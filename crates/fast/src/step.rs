@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use forebay_ledger::account::{Account, Delegate};
 use forebay_ledger::block::Block;
-use forebay_ledger::ids::{BlockId, Height};
+use forebay_ledger::ids::{Address, BlockId, Height};
 use forebay_ledger::keys::PublicKey;
 use forebay_ledger::state::{AccountChange, ChangeSet, RoundChange, RoundState, UndoRecord};
 
@@ -57,6 +57,10 @@ impl FastTier {
             let mut plan = plan_changes(keys, buckets, changes, entry.position)?;
             plan.set(keys.block(block.id), encode_block(block));
             plan.set_fields(keys.heights(), [(block.height.to_string(), block.id.to_string())]);
+            if changes.tip_before.is_none() {
+                let genesis_account = Address::of(&block.generator_public_key).0.to_string();
+                plan.set_fields(keys.meta(), [("genesis", genesis_account)]);
+            }
             if let Some(undo) = undo {
                 plan.set(keys.undo(block.height), encode_undo(undo));
             }

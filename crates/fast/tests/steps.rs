@@ -1,0 +1,202 @@
+//! A block is one atomic step: all of it or nothing, and back again without a trace.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod common;
+
+use common::{Bench, EPOCH, holder, next_entry, next_position, oracle_chain, start_fence};
+use forebay_fast::{FastErrorKind, Fence, Operation, OutboxEntry, RankedBy, RewindTarget, State};
+use forebay_ledger::account::Account;
+use forebay_ledger::memory::MemoryState;
+use forebay_ledger::state::{Needs, StateView};
+use forebay_ledger::verify::needs;
+
+/// Redis says the same as the ledger's own state, whatever is asked.
+async fn assert_same_state(bench: &Bench, state: &MemoryState) {
+    let tier = &bench.tier;
+    let head = tier.head().await.unwrap();
+    assert_eq!(head.tip.as_ref(), state.tip());
+    let accounts = tier.all_accounts().await.unwrap().unwrap();
+    assert!(accounts.value.iter().eq(state.accounts()), "accounts at height {}", accounts.at.height);
+    assert_eq!(head.accounts as usize, accounts.value.len());
+    assert_eq!(tier.round_state().await.unwrap().value.as_ref(), state.round());
+    let mut delegates = tier.all_delegates().await.unwrap().value;
+    delegates.sort_by_key(|account| account.address);
+    assert!(delegates.iter().eq(state.delegates()));
+    let ranked = |key: fn(&Account) -> i64| {
+        let mut ranked: Vec<Account> = state.delegates().cloned().collect();
+        ranked.sort_by_key(|account| (std::cmp::Reverse(key(account)), account.public_key));
+        ranked
+    };
+    let by_vote = ranked(|account| account.delegate.as_ref().unwrap().vote);
+    assert_eq!(tier.delegates_ranked(RankedBy::Vote, 0, u32::MAX).await.unwrap().value, by_vote);
+    let by_weight = ranked(|account| account.delegate.as_ref().unwrap().votes_weight);
+    assert_eq!(tier.delegates_ranked(RankedBy::VotesWeight, 0, u32::MAX).await.unwrap().value, by_weight);
+    assert_eq!(tier.delegates_ranked(RankedBy::Vote, 3, 5).await.unwrap().value, by_vote[3..8]);
+}
+
+#[tokio::test]
+async fn the_reference_chain_gives_the_ledgers_state_and_taking_back_leaves_no_trace() {
+    let Some(chain) = oracle_chain(310) else { return };
+    let bench = Bench::ready().await;
+    let mut fence = start_fence();
+    let mut state = MemoryState::new();
+    let mut before = Vec::new();
+    for (applied, forgers) in chain.applied.iter().zip(&chain.forgers) {
+        let wanted = needs(&applied.block);
+        if state.tip().is_some() {
+            assert_needs(&bench, &state, &wanted).await;
+        }
+        if applied.block.height > 195 {
+            before.push(bench.content().await);
+        }
+        bench.apply(&mut fence, applied, forgers.as_deref()).await;
+        state.commit(&applied.changes).unwrap();
+        if [1, 2, 101, 202, 203, 310].contains(&applied.block.height) {
+            assert_same_state(&bench, &state).await;
+        }
+    }
+    assert_eq!(bench.tier.head().await.unwrap().genesis_account, chain.state.genesis_account());
+    // All the way back over two round ends.
+    for applied in chain.applied.iter().rev().take_while(|applied| applied.block.height > 195) {
+        let height = applied.block.height;
+        let record = bench.tier.undo_record(height).await.unwrap().unwrap();
+        assert_eq!(Some(&record), applied.undo.as_ref());
+        let block = bench.tier.block_at(height).await.unwrap().value.unwrap();
+        assert_eq!(block, applied.block);
+        let changes = state.pop(&block, &record).unwrap();
+        let entry = OutboxEntry::of_pop(next_position(&fence), &changes).unwrap();
+        bench.tier.take_back(&fence, &changes, &entry).await.unwrap();
+        fence = Fence { seq: fence.seq + 1, tip: Some(changes.tip_after.id), ..fence };
+        let mut after = bench.content().await;
+        // The body stays for the outbox; nothing else does.
+        let body = bench.tier.keys().block(block.id);
+        assert!(after.remove(&body).is_some());
+        let mut expected = before.pop().unwrap();
+        for later in chain.applied.iter().filter(|later| later.block.height > height) {
+            assert!(after.remove(&bench.tier.keys().block(later.block.id)).is_some());
+        }
+        expected.remove(&body);
+        assert_eq!(after, expected, "after taking back height {height}");
+        assert_eq!(bench.tier.block(block.id).await.unwrap().value, None, "not part of the chain any more");
+    }
+    assert_same_state(&bench, &state).await;
+}
+
+async fn assert_needs(bench: &Bench, state: &MemoryState, needs: &Needs) {
+    let loaded = bench.tier.read_needs(needs).await.unwrap().value;
+    let expected: Vec<Account> = needs.accounts.iter().filter_map(|a| state.account(*a).cloned()).collect();
+    assert_eq!(loaded.accounts, expected);
+    assert_eq!(loaded.usernames, needs.usernames.iter().filter(|n| state.has_username(n)).cloned().collect::<Vec<_>>());
+    assert_eq!(loaded.transactions.len(), needs.transactions.iter().filter(|id| state.has_transaction(**id)).count());
+}
+
+#[tokio::test]
+async fn a_step_with_a_wrong_epoch_seq_tip_or_state_changes_no_byte() {
+    let Some(chain) = oracle_chain(12) else { return };
+    let bench = Bench::ready().await;
+    let mut fence = start_fence();
+    for applied in &chain.applied[..11] {
+        bench.apply(&mut fence, applied, None).await;
+    }
+    let next = &chain.applied[11];
+    let attempt = |fence: Fence, entry: OutboxEntry| {
+        let tier = bench.tier.clone();
+        async move {
+            tier.apply(&fence, &next.changes, next.undo.as_ref(), &next.block, &entry).await.unwrap_err().kind()
+        }
+    };
+    let before = bench.dump().await;
+
+    let other_epoch = Fence { epoch: EPOCH + 1, ..fence };
+    assert_eq!(attempt(other_epoch, next_entry(&other_epoch, next, None)).await, FastErrorKind::Fenced);
+    let older = Fence { seq: fence.seq - 1, ..fence };
+    assert_eq!(attempt(older, next_entry(&older, next, None)).await, FastErrorKind::Conflict);
+    // The right tip is the change set's; make Redis' another one by a block that the writer does not know of.
+    let older_block = &chain.applied[9];
+    let wrong_tip = Fence { tip: older_block.changes.tip_before.map(|tip| tip.id), ..fence };
+    let stale = bench
+        .tier
+        .apply(
+            &wrong_tip,
+            &older_block.changes,
+            older_block.undo.as_ref(),
+            &older_block.block,
+            &next_entry(&wrong_tip, older_block, None),
+        )
+        .await;
+    assert_eq!(stale.unwrap_err().kind(), FastErrorKind::Conflict);
+    // An entry that the outbox already has.
+    let mut taken = next_entry(&fence, next, None);
+    taken.position.seq = fence.seq;
+    assert_eq!(attempt(fence, taken).await, FastErrorKind::Defect);
+    assert_eq!(bench.dump().await, before);
+
+    bench.tier.rewind(&fence, fence.seq + 1, RewindTarget { height: 1, id: chain.applied[0].block.id }).await.unwrap();
+    let rewinding = Fence { seq: fence.seq + 1, ..fence };
+    let before = bench.dump().await;
+    assert_eq!(attempt(rewinding, next_entry(&rewinding, next, None)).await, FastErrorKind::NotReady);
+    assert_eq!(bench.dump().await, before);
+    assert_eq!(bench.tier.head().await.unwrap().state, State::Rewinding);
+    let last = bench.tier.outbox_entries(None, 1000).await.unwrap().pop().unwrap();
+    assert_eq!(last.operation, Operation::Rewind { height: 1, tip: chain.applied[0].block.id });
+
+    bench.tier.begin_clean(EPOCH).await.unwrap();
+    let before = bench.dump().await;
+    assert_eq!(attempt(rewinding, next_entry(&rewinding, next, None)).await, FastErrorKind::NotReady);
+    bench.tier.release(EPOCH).await.unwrap();
+    let seen = bench.tier.owner().await.unwrap();
+    bench.tier.claim(seen.as_ref(), EPOCH + 1, &holder()).await.unwrap();
+    assert_eq!(attempt(rewinding, next_entry(&rewinding, next, None)).await, FastErrorKind::Fenced);
+    let mut after = bench.dump().await;
+    after.insert(bench.tier.keys().owner(), before[&bench.tier.keys().owner()].clone());
+    assert_eq!(after, before);
+}
+
+#[tokio::test]
+async fn a_foreign_value_in_the_way_refuses_the_step_whole() {
+    let Some(chain) = oracle_chain(12) else { return };
+    let bench = Bench::ready().await;
+    let mut fence = start_fence();
+    for applied in &chain.applied[..11] {
+        bench.apply(&mut fence, applied, None).await;
+    }
+    let next = &chain.applied[11];
+    let in_the_way = bench.tier.keys().undo(next.block.height);
+    let _: i64 = bench.command(&["RPUSH", &in_the_way, "x"]).await;
+    let before = bench.dump().await;
+    let entry = next_entry(&fence, next, None);
+    let error = bench.tier.apply(&fence, &next.changes, next.undo.as_ref(), &next.block, &entry).await.unwrap_err();
+    assert_eq!(error.kind(), FastErrorKind::Corrupt);
+    assert!(error.to_string().contains(&in_the_way), "{error}");
+    assert_eq!(bench.dump().await, before);
+}
+
+#[tokio::test]
+async fn with_full_memory_a_step_is_refused_whole_and_taking_back_works() {
+    let Some(mut chain) = oracle_chain(30) else { return };
+    let bench = Bench::ready().await;
+    let mut fence = start_fence();
+    for applied in &chain.applied[..29] {
+        bench.apply(&mut fence, applied, None).await;
+    }
+    let next = chain.applied.pop().unwrap();
+    let last = chain.applied.pop().unwrap();
+    let _: () = bench.command(&["CONFIG", "SET", "maxmemory", "1"]).await;
+    let before = bench.dump().await;
+    let entry = next_entry(&fence, &next, None);
+    let error = bench.tier.apply(&fence, &next.changes, next.undo.as_ref(), &next.block, &entry).await.unwrap_err();
+    assert_eq!(error.kind(), FastErrorKind::OutOfMemory);
+    assert_eq!(bench.dump().await, before);
+
+    chain.state.pop(&next.block, next.undo.as_ref().unwrap()).unwrap();
+    let changes = chain.state.pop(&last.block, last.undo.as_ref().unwrap()).unwrap();
+    let entry = OutboxEntry::of_pop(next_position(&fence), &changes).unwrap();
+    bench.tier.take_back(&fence, &changes, &entry).await.unwrap();
+    bench.tier.heartbeat(EPOCH).await.unwrap();
+    assert_eq!(bench.tier.head().await.unwrap().tip, Some(changes.tip_after));
+
+    let _: () = bench.command(&["CONFIG", "SET", "maxmemory", "0"]).await;
+    let mut fence = Fence { seq: fence.seq + 1, tip: Some(changes.tip_after.id), ..fence };
+    bench.apply(&mut fence, &last, None).await;
+    bench.apply(&mut fence, &next, None).await;
+}
