@@ -1,8 +1,9 @@
--- The triggers: they run as the schema's owner, so that the writer needs no right to what they change.
+-- The triggers: they run as the schema's owner, so that the writer needs no right to what they change. Without just-in-time
+-- compilation: the row estimates of set-returning functions are high, and compiling took ten times longer than running.
 
 -- A segment comes. Inverse: `blocks_deleted`.
 create function forebay_code.blocks_inserted() returns trigger
-language plpgsql security definer set search_path = forebay, forebay_code, pg_temp as $$
+language plpgsql security definer set search_path = forebay, forebay_code, pg_temp set jit = off as $$
 declare
     segment forebay.blocks[] := (select array_agg(b order by b.height) from inserted b);
     first_height integer := segment[1].height;
@@ -38,7 +39,7 @@ end $$;
 -- A segment goes: the same steps backwards. Its transactions are still there, and go after it.
 -- Inverse: `blocks_inserted`.
 create function forebay_code.blocks_deleted() returns trigger
-language plpgsql security definer set search_path = forebay, forebay_code, pg_temp as $$
+language plpgsql security definer set search_path = forebay, forebay_code, pg_temp set jit = off as $$
 declare
     segment forebay.blocks[] := (select array_agg(b order by b.height) from deleted b);
     first_height integer := segment[1].height;
@@ -69,7 +70,7 @@ end $$;
 
 -- Transactions come before their blocks and go after them. Inverse: itself.
 create function forebay_code.transactions_changed() returns trigger
-language plpgsql security definer set search_path = forebay, forebay_code, pg_temp as $$
+language plpgsql security definer set search_path = forebay, forebay_code, pg_temp set jit = off as $$
 declare
     tip integer := (select max(b.height) from forebay.blocks b);
     lowest integer := (select min(c.height) from changed c);

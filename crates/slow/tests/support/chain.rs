@@ -141,3 +141,16 @@ pub async fn apply(writer: &mut SlowWriter, operations: &[SlowOperation], batch:
 pub async fn take_back(writer: &mut SlowWriter, to_height: u32) {
     apply(writer, &[SlowOperation::TakeBack { to_height }], 1).await;
 }
+
+/// Heights of the plain dumps of a chain, ascending.
+pub fn dumped_heights(name: &str) -> Vec<u32> {
+    let mut heights: Vec<u32> = std::fs::read_dir(oracle().join(name))
+        .unwrap()
+        .filter_map(|entry| {
+            let name = entry.unwrap().file_name().into_string().unwrap();
+            name.strip_prefix("accounts-")?.strip_suffix(".json")?.parse().ok()
+        })
+        .collect();
+    heights.sort_unstable();
+    heights
+}

@@ -4,11 +4,10 @@
 pub mod chain;
 pub mod dump;
 
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, OnceLock};
+use std::sync::OnceLock;
 
 use forebay_slow::SlowWriter;
 use forebay_slow::setup::{ChainParameters, Names, Passwords, migrate, prepare};
@@ -22,26 +21,31 @@ struct Server {
 }
 
 static SERVER: OnceLock<Server> = OnceLock::new();
-static CHILD: Mutex<Option<Child>> = Mutex::new(None);
 static DATABASES: AtomicU32 = AtomicU32::new(0);
 
 /// Runs a program as the user `postgres` when we are root.
 fn command(program: &str) -> Command {
-    let program = format!("{BIN}/{program}");
+    let mut command = Command::new("setpriv");
     if is_root() {
-        let mut command = Command::new("setpriv");
-        command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups", "--pdeathsig=INT", "--", &program]);
-        command
-    } else {
-        let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig=INT", "--", &program]);
-        command
+        command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]);
     }
+    command.args(["--pdeathsig=TERM", "--", program]);
+    command
 }
 
 fn is_root() -> bool {
     std::fs::metadata("/proc/self").map(|m| std::os::unix::fs::MetadataExt::uid(&m)).unwrap() == 0
 }
+
+/// Starts the server when the shell's parent lives; stops it and removes its directory when the parent is gone.
+const SUPERVISE: &str = r#"
+    "$1"/postgres -D "$2/data" -c listen_addresses= -c "unix_socket_directories=$2" -c fsync=off \
+        -c shared_buffers=128MB -c max_connections=200 2> "$2/log" &
+    server=$!
+    trap 'kill -INT $server' TERM INT
+    wait $server; wait $server
+    rm -rf "$2"
+"#;
 
 fn server() -> &'static Server {
     SERVER.get_or_init(|| {
@@ -50,26 +54,19 @@ fn server() -> &'static Server {
             let changed = Command::new("chown").arg("postgres").arg(&directory).status().unwrap();
             assert!(changed.success());
         }
-        let data = directory.join("data");
-        let made = command("initdb")
+        let made = command(&format!("{BIN}/initdb"))
             .args(["-U", "postgres", "-A", "trust", "-N", "-E", "UTF8", "--locale=C", "-D"])
-            .arg(&data)
+            .arg(directory.join("data"))
             .stdout(Stdio::null())
             .status()
             .unwrap();
         assert!(made.success());
-        let log = std::fs::File::create(directory.join("log")).unwrap();
-        let child = command("postgres")
-            .arg("-D")
-            .arg(&data)
-            .args(["-c", "listen_addresses=", "-c", "fsync=off", "-c", "shared_buffers=128MB"])
-            .args(["-c", "max_connections=200"])
-            .args(["-c", &format!("unix_socket_directories={}", directory.display())])
-            .stderr(log)
-            .process_group(0)
-            .spawn()
-            .unwrap();
-        *CHILD.lock().unwrap() = Some(child);
+        let path = directory.clone();
+        // The signal at the parent's death belongs to the thread that spawned: this one lives as long as the process.
+        std::thread::spawn(move || {
+            let mut shell = command("sh").args(["-c", SUPERVISE, "sh", BIN]).arg(&path).spawn().unwrap();
+            shell.wait().unwrap();
+        });
         Server { directory }
     })
 }
