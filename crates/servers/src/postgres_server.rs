@@ -1,9 +1,9 @@
 //! The private PostgreSQL: adopt it when it runs, start it when it does not, stop it when asked.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -11,13 +11,13 @@ use tokio::time::{Instant, timeout};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Config, NoTls};
 
-use crate::binaries::{PostgresPrograms, find_postgres, find_setsid};
+use crate::binaries::{PostgresPrograms, find_postgres};
 use crate::error::{Server, ServersError};
 use crate::layout::{Layout, POSTGRES_PORT};
 use crate::log_tail;
 use crate::postgres_config::{PG_HBA, forebay_conf};
 use crate::postgres_init::{data_major, initialise};
-use crate::process::{self, POLL, Process};
+use crate::process::{self, POLL, Process, Started};
 use crate::secrets::Secrets;
 use crate::servers::Home;
 
@@ -124,7 +124,7 @@ impl PostgresServer {
 
 /// The running server of this directory, if there is one.
 pub(crate) async fn find(home: &Home) -> Result<Option<PostgresServer>, ServersError> {
-    wait_ready(home, true, 0).await
+    wait_ready(home, None).await
 }
 
 /// Adopts or starts the server. The caller holds the servers' lock.
@@ -171,42 +171,39 @@ async fn start_new(home: &Home) -> Result<PostgresServer, ServersError> {
     log_tail::rotate(&home.layout.postgres_log());
     loop {
         remove_misleading_lock_files(home, deadline).await?;
-        let log_start = log_tail::length(&home.layout.postgres_log());
-        spawn(home, &programs).await?;
-        if let Some(server) = wait_ready(home, false, log_start).await? {
+        let mut started = spawn(home, &programs)?;
+        if let Some(server) = wait_ready(home, Some(&mut started)).await? {
             return Ok(server);
         }
         let log_path = home.layout.postgres_log();
-        let log_tail = log_tail::since(&log_path, log_start);
+        let log_tail = log_tail::since(&log_path, started.log_start);
         // Sessions outlive a killed postmaster for a moment, and must not meet a new one.
         if log_tail.contains("pre-existing shared memory block") && Instant::now() < deadline {
             tokio::time::sleep(ORPHANS_PAUSE).await;
             continue;
         }
-        let reason = "its process ended".to_owned();
+        let reason = started.end_text();
         return Err(ServersError::StartFailed { server: Server::Postgres, reason, log_path, log_tail });
     }
 }
 
-/// Starts the postmaster in a session of its own; it belongs to init afterwards.
-async fn spawn(home: &Home, programs: &PostgresPrograms) -> Result<(), ServersError> {
-    let setsid = find_setsid()?;
-    let log = home.account.open_log(&home.layout.postgres_log())?;
-    let log_again =
-        log.try_clone().map_err(ServersError::io("opening the log", &home.layout.postgres_log()))?;
-    let mut command = home.account.command(&setsid, &home.layout.postgres_dir());
-    command.arg("--fork").arg(&programs.postgres).arg("-D").arg(home.layout.postgres_data());
-    command.stdout(Stdio::from(log)).stderr(Stdio::from(log_again));
-    let status = command.status().await;
-    status.map_err(ServersError::io("starting postgres", &programs.postgres))?;
-    Ok(())
+fn spawn(home: &Home, programs: &PostgresPrograms) -> Result<Started, ServersError> {
+    let (layout, data) = (&home.layout, home.layout.postgres_data());
+    let arguments = [OsStr::new("-D"), data.as_os_str()];
+    Started::spawn(
+        &home.account,
+        &programs.postgres,
+        &arguments,
+        &layout.postgres_dir(),
+        &layout.postgres_log(),
+    )
 }
 
-/// Waits until the server takes connections. `None` when there is no process (any more).
+/// Waits until the server takes connections. `None` when there is no process (any more). A server that was not
+/// `started` by us is adopted.
 async fn wait_ready(
     home: &Home,
-    is_adopted: bool,
-    log_start: u64,
+    mut started: Option<&mut Started>,
 ) -> Result<Option<PostgresServer>, ServersError> {
     let timeouts = &home.options.timeouts;
     let begin = Instant::now();
@@ -219,6 +216,7 @@ async fn wait_ready(
                     Ok(secrets) => {
                         let (layout, database) =
                             (home.layout.clone(), home.options.postgres.database.clone());
+                        let is_adopted = started.is_none();
                         return Ok(Some(PostgresServer { layout, process, is_adopted, secrets, database }));
                     }
                     Err(reason) => reason,
@@ -235,7 +233,7 @@ async fn wait_ready(
                 }
                 format!("its status is `{status}`")
             }
-            None if first_process(home).is_none() => return Ok(None),
+            None if has_ended(home, started.as_deref_mut()) => return Ok(None),
             None => "it has not written its postmaster.pid".to_owned(),
         };
         if last_sign.elapsed() >= timeouts.start {
@@ -246,11 +244,15 @@ async fn wait_ready(
                 waited_s: begin.elapsed().as_secs(),
                 reason,
                 log_path: home.layout.postgres_log(),
-                log_tail: log_tail::since(&home.layout.postgres_log(), log_start),
+                log_tail: log_tail::since(&home.layout.postgres_log(), started.map_or(0, |s| s.log_start)),
             });
         }
         tokio::time::sleep(POLL).await;
     }
+}
+
+fn has_ended(home: &Home, started: Option<&mut Started>) -> bool {
+    started.is_none_or(|started| started.ended().is_some()) && first_process(home).is_none()
 }
 
 /// The running postmaster and its status, by its own file and its command line.

@@ -1,12 +1,21 @@
 //! Processes by identity. A process id alone is not one: after a crash or a reboot it may name a stranger, so every
 //! signal goes to (id, start time), and a server is recognised by its command line.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
+use std::path::Path;
+use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use tokio::process::Child;
 use tokio::time::Instant;
+
+use crate::account::Account;
+use crate::binaries::find_setsid;
+use crate::error::ServersError;
+use crate::log_tail;
 
 /// How often a condition outside of this process is looked at again.
 pub(crate) const POLL: Duration = Duration::from_millis(15);
@@ -69,6 +78,45 @@ impl Process {
     }
 }
 
+/// A server that this process has started. Its end is known for certain, where a search by command line could miss
+/// it for a moment (while a program is loaded it has none).
+pub(crate) struct Started {
+    child: Child,
+    /// Length of the server's log before the start.
+    pub(crate) log_start: u64,
+}
+
+impl Started {
+    /// Starts `program` as `account` in a session of its own: neither the end of this process nor a signal from its
+    /// terminal reaches it. What it prints goes to `log`.
+    pub(crate) fn spawn(
+        account: &Account,
+        program: &Path,
+        arguments: &[&OsStr],
+        directory: &Path,
+        log: &Path,
+    ) -> Result<Self, ServersError> {
+        // `setsid` replaces itself by the program, so the child is the server.
+        let mut command = account.command(&find_setsid()?, directory);
+        let (output, log_start) = (account.open_log(log)?, log_tail::length(log));
+        let errors = output.try_clone().map_err(ServersError::io("opening the log", log))?;
+        command.arg(program).args(arguments).stdout(Stdio::from(output)).stderr(Stdio::from(errors));
+        let child = command.spawn().map_err(ServersError::io("starting the server", program))?;
+        Ok(Self { child, log_start })
+    }
+
+    /// How it ended, or `None` while it runs.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().ok().flatten()
+    }
+
+    /// The same as words.
+    pub(crate) fn end_text(&mut self) -> String {
+        let status = self.ended().map_or_else(String::new, |status| format!(" ({status})"));
+        format!("its process ended{status}")
+    }
+}
+
 /// The command line of a process, its parts joined by blanks. Empty when it has none or is gone.
 pub(crate) fn command_line(pid: u32) -> String {
     let raw = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
@@ -98,7 +146,10 @@ mod tests {
         let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
         let process = Process::of(child.id()).unwrap();
         assert!(process.is_alive());
-        assert!(!find(|name, line| name == "sleep" && line == "sleep 60").is_empty());
+        // The kernel shows the command line a moment after the program has been loaded.
+        while find(|name, line| name == "sleep" && line == "sleep 60").is_empty() {
+            assert!(process.is_alive());
+        }
         process.signal(Signal::KILL).unwrap();
         child.wait().unwrap();
         assert!(!process.is_alive());

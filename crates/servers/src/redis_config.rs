@@ -41,7 +41,7 @@ pub(crate) fn redis_conf(layout: &Layout, options: &RedisOptions, load_append_on
     conf.set("enable-protected-configs", "no");
 
     conf.section("In a session of its own: it survives the node and is adopted by the next one. Its title shows this file.");
-    conf.set("daemonize", "yes");
+    conf.set("daemonize", "no");
     conf.set("supervised", "no");
     conf.path("pidfile", &layout.redis_pid_file());
     conf.path("logfile", &layout.redis_log());

@@ -1,5 +1,6 @@
 //! The private Redis: adopt it when it runs, start it when it does not, stop it when asked.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,7 +15,7 @@ use crate::binaries::find_redis;
 use crate::error::{Server, ServersError};
 use crate::layout::Layout;
 use crate::log_tail;
-use crate::process::{self, POLL, Process};
+use crate::process::{self, POLL, Process, Started};
 use crate::redis_config::{RedisProfile, redis_conf};
 use crate::servers::Home;
 
@@ -93,7 +94,7 @@ pub(crate) async fn find(home: &Home) -> Result<Option<RedisServer>, ServersErro
     if running_processes(home).is_empty() && matches!(ask(home).await?, Answer::Nobody) {
         return Ok(None);
     }
-    wait_ready(home, true, 0).await
+    wait_ready(home, None).await
 }
 
 /// Adopts or starts the server. The caller holds the servers' lock.
@@ -109,9 +110,9 @@ pub(crate) async fn start(home: &Home) -> Result<RedisServer, ServersError> {
     let program = find_redis(&home.options.binaries).await?;
     let left_over = home.layout.redis_append_only();
     let lay_aside = home.options.redis.profile == RedisProfile::Volatile && left_over.exists();
-    let log_start = spawn(home, &program, lay_aside).await?;
-    let Some(mut server) = wait_ready(home, false, log_start).await? else {
-        return Err(start_failed(home, "its process ended", log_start));
+    let mut started = spawn(home, &program, lay_aside)?;
+    let Some(mut server) = wait_ready(home, Some(&mut started)).await? else {
+        return Err(start_failed(home, &mut started));
     };
     if lay_aside {
         stop_appending(home, &left_over).await?;
@@ -167,8 +168,8 @@ fn running_processes(home: &Home) -> Vec<Process> {
     })
 }
 
-/// Writes the configuration, removes what a crash left and starts the process. Returns the log's length before.
-async fn spawn(home: &Home, program: &Path, load_append_only: bool) -> Result<u64, ServersError> {
+/// Writes the configuration, removes what a crash left and starts the process.
+fn spawn(home: &Home, program: &Path, load_append_only: bool) -> Result<Started, ServersError> {
     let layout = &home.layout;
     for stale in [layout.redis_socket(), layout.redis_pid_file()] {
         match fs::remove_file(&stale) {
@@ -181,23 +182,16 @@ async fn spawn(home: &Home, program: &Path, load_append_only: bool) -> Result<u6
     let conf = redis_conf(layout, &home.options.redis, load_append_only);
     home.account.write_file(&layout.redis_conf(), conf.as_bytes())?;
     log_tail::rotate(&layout.redis_log());
-    let log_start = log_tail::length(&layout.redis_log());
-    let mut command = home.account.command(program, &layout.redis_dir());
-    let output = command.arg(layout.redis_conf()).output().await;
-    let output = output.map_err(ServersError::io("starting redis-server", program))?;
-    if !output.status.success() {
-        let words = [output.stdout, output.stderr].concat();
-        let reason = format!("{}: {}", output.status, String::from_utf8_lossy(&words).trim());
-        return Err(start_failed(home, &reason, log_start));
-    }
-    Ok(log_start)
+    let arguments = [layout.redis_conf().into_os_string()];
+    let arguments = arguments.each_ref().map(OsString::as_os_str);
+    Started::spawn(&home.account, program, &arguments, &layout.redis_dir(), &layout.redis_log())
 }
 
-/// Waits until the server serves. `None` when there is no process (any more).
+/// Waits until the server serves. `None` when there is no process (any more). A server that was not `started` by us
+/// is adopted.
 async fn wait_ready(
     home: &Home,
-    is_adopted: bool,
-    log_start: u64,
+    mut started: Option<&mut Started>,
 ) -> Result<Option<RedisServer>, ServersError> {
     let timeouts = &home.options.timeouts;
     let begin = Instant::now();
@@ -206,7 +200,8 @@ async fn wait_ready(
     loop {
         let reason = match ask(home).await? {
             Answer::Ready { process, profile } => {
-                return Ok(Some(RedisServer { layout: home.layout.clone(), process, is_adopted, profile }));
+                let (layout, is_adopted) = (home.layout.clone(), started.is_none());
+                return Ok(Some(RedisServer { layout, process, is_adopted, profile }));
             }
             Answer::Loading { percent } => {
                 if timeouts.recovery.is_none_or(|limit| begin.elapsed() < limit) {
@@ -218,7 +213,7 @@ async fn wait_ready(
                 }
                 "it is still loading its data".to_owned()
             }
-            Answer::Nobody if running_processes(home).is_empty() => return Ok(None),
+            Answer::Nobody if has_ended(home, started.as_deref_mut()) => return Ok(None),
             Answer::Nobody => "nobody listens on its socket".to_owned(),
             Answer::Silence(reason) => reason,
         };
@@ -230,11 +225,15 @@ async fn wait_ready(
                 waited_s: begin.elapsed().as_secs(),
                 reason,
                 log_path: home.layout.redis_log(),
-                log_tail: log_tail::since(&home.layout.redis_log(), log_start),
+                log_tail: log_tail::since(&home.layout.redis_log(), started.map_or(0, |s| s.log_start)),
             });
         }
         tokio::time::sleep(POLL).await;
     }
+}
+
+fn has_ended(home: &Home, started: Option<&mut Started>) -> bool {
+    started.is_none_or(|started| started.ended().is_some()) && running_processes(home).is_empty()
 }
 
 /// Asks who is on the socket. An error only when it is somebody else's server.
@@ -309,10 +308,11 @@ async fn connect(layout: &Layout) -> Result<MultiplexedConnection, redis::RedisE
     client.get_multiplexed_async_connection_with_config(&config).await
 }
 
-fn start_failed(home: &Home, reason: &str, log_start: u64) -> ServersError {
+fn start_failed(home: &Home, started: &mut Started) -> ServersError {
     let log_path = home.layout.redis_log();
-    let log_tail = log_tail::since(&log_path, log_start);
-    ServersError::StartFailed { server: Server::Redis, reason: reason.to_owned(), log_path, log_tail }
+    let log_tail = log_tail::since(&log_path, started.log_start);
+    let reason = started.end_text();
+    ServersError::StartFailed { server: Server::Redis, reason, log_path, log_tail }
 }
 
 /// The value of `name:value` in the answer of INFO.
