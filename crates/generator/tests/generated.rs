@@ -15,6 +15,7 @@ use forebay_ledger::memory::MemoryState;
 use forebay_ledger::profile::NetworkProfile;
 use forebay_ledger::state::StateView;
 use forebay_ledger::transaction::Asset;
+use proptest::prelude::*;
 
 /// The 1st of January 2026.
 const NOW: i64 = 1_767_225_600;
@@ -284,4 +285,42 @@ fn two_hundred_thousand_transfers_take_well_below_a_minute() {
     println!("{transactions} transfers: {:?}", start.elapsed());
     assert_eq!(transactions, 200_000);
     assert!(start.elapsed().as_secs() < 40);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 32, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whatever the options, the ledger accepts what is made, and taking it all back gives the genesis state.
+    #[test]
+    fn any_network_and_mix_gives_a_valid_chain(
+        seed in "[a-z]{1,8}",
+        delegates in 2..14u32,
+        standby_delegates in 2..8u32,
+        accounts in 0..40u32,
+        weights in prop::array::uniform6(0..9u32),
+        skipped_slots_percent in 0..60u8,
+        first_round in 2..6u32,
+        missed_in_a_row_max in 0..4u32,
+    ) {
+        let generation_two = Some(GenerationTwoOptions { first_round, missed_in_a_row_max });
+        let options = NetworkOptions { delegates, standby_delegates, accounts, generation_two, ..small() };
+        let [transfers, group_transfers, second_signatures, delegates, votes, multisignatures] = weights;
+        let mix = Mix { transfers, group_transfers, second_signatures, delegates, votes, multisignatures };
+        let options = (options, ChainOptions { seed, mix, skipped_slots_percent, transactions_max: 9, transactions_min: 0, ..all_types() });
+        let mut chain = Chain::new(network(&options.0), options.1, NOW).unwrap();
+        let genesis = chain.state().clone();
+        let mut made = 0;
+        while made < 40 {
+            match chain.next_block() {
+                Ok(_) => made += 1,
+                // Few delegates, and most of them banned: a network can run dry.
+                Err(GenerateError::NoForger { .. }) => break,
+                Err(error) => return Err(TestCaseError::fail(error.to_string())),
+            }
+        }
+        for _ in 0..made {
+            chain.pop().unwrap();
+        }
+        prop_assert!(chain.state() == &genesis);
+    }
 }
