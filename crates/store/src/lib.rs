@@ -1,1 +1,27 @@
-//! The two tiers as one: Writer, Syncer, restore, recovery, verify.
+//! The two tiers as one.
+//!
+//! The way of a block: [`Node::check`] (no state, all cores) → the loop in `node.rs` → `writer.rs` (verify against the
+//! state, one atomic step in Redis: *accepted*) → `syncer.rs` (PostgreSQL: *durable*). The way back at a start:
+//! `start.rs` (claim, drain) → `restore.rs` (clean, load, compare).
+//!
+//! What is promised: a block that was accepted is applied in Redis and stands in the outbox; the Syncer brings it to
+//! PostgreSQL exactly once, in order. A refused block changes nothing in either tier.
+
+mod error;
+mod node;
+mod options;
+mod progress;
+mod receipt;
+mod resident;
+mod restore;
+mod retention;
+mod start;
+mod syncer;
+mod writer;
+
+pub use error::{Decision, StoreError, decide};
+pub use node::{Node, Running, Stopped};
+pub use options::{Limits, NodeOptions, Setup};
+pub use progress::{Phase, PhaseProgress, Progress};
+pub use receipt::{Accepted, Durable};
+pub use start::Observer;

@@ -1,0 +1,130 @@
+//! Failures of the two tiers as one, and the one function that decides what to do about each.
+
+use forebay_fast::{FastError, FastErrorKind};
+use forebay_ledger::ids::{BlockId, Height};
+use forebay_ledger::refusal::Refusal;
+use forebay_slow::{ErrorKind as SlowErrorKind, SlowError};
+
+/// Why something was not done.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The block may not follow the tip. Nothing was changed.
+    #[error("{0}")]
+    Refused(#[from] Refusal),
+    /// The chain has another block at this height. Nothing was changed.
+    #[error(
+        "the chain has block {ours} at height {height}, not {theirs}; take blocks back first to follow another branch"
+    )]
+    OtherBranch {
+        /// The height in question.
+        height: Height,
+        /// The chain's block.
+        ours: BlockId,
+        /// The block that was given.
+        theirs: BlockId,
+    },
+    /// A height that cannot be gone back to, or waited for. Nothing was changed.
+    #[error("{0}")]
+    Request(String),
+    /// Somebody else holds the chain.
+    #[error("{0}")]
+    Held(String),
+    /// The two tiers, or a tier and the ledger, do not agree.
+    #[error("{0}")]
+    Disagreement(String),
+    /// The node has stopped or is stopping.
+    #[error("the node has stopped: {0}")]
+    Stopped(String),
+    /// A failure of the fast tier.
+    #[error("{0}")]
+    Fast(#[from] FastError),
+    /// A failure of the slow tier.
+    #[error("{0}")]
+    Slow(#[from] SlowError),
+}
+
+/// What to do about a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    /// Tell the caller; the node goes on.
+    Refuse,
+    /// The same may work in a moment.
+    Retry,
+    /// The same may work once somebody gave the server room: try more slowly and raise the alarm.
+    RetrySlowly,
+    /// It is not known whether it was done: ask the server, then decide.
+    Ask,
+    /// Going on could lose or damage something: stop.
+    Stop,
+}
+
+/// The only place that decides between retry, stop and refuse. Pure.
+#[must_use]
+pub fn decide(error: &StoreError) -> Decision {
+    match error {
+        StoreError::Refused(Refusal::IncompleteView(_))
+        | StoreError::Disagreement(_)
+        | StoreError::Stopped(_) => Decision::Stop,
+        StoreError::Refused(_)
+        | StoreError::OtherBranch { .. }
+        | StoreError::Request(_)
+        | StoreError::Held(_) => Decision::Refuse,
+        StoreError::Fast(error) => decide_fast(error.kind()),
+        StoreError::Slow(error) => decide_slow(error.kind()),
+    }
+}
+
+fn decide_fast(kind: FastErrorKind) -> Decision {
+    match kind {
+        FastErrorKind::Unavailable => Decision::Retry,
+        FastErrorKind::OutcomeUnknown => Decision::Ask,
+        FastErrorKind::OutOfMemory => Decision::RetrySlowly,
+        _ => Decision::Stop,
+    }
+}
+
+fn decide_slow(kind: SlowErrorKind) -> Decision {
+    match kind {
+        SlowErrorKind::Unavailable | SlowErrorKind::Conflict => Decision::Retry,
+        SlowErrorKind::Resources => Decision::RetrySlowly,
+        // The position tells whether an earlier attempt was committed, or somebody else took over.
+        SlowErrorKind::OutcomeUnknown | SlowErrorKind::Fenced => Decision::Ask,
+        _ => Decision::Stop,
+    }
+}
+
+impl StoreError {
+    /// A short, stable name for machines.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Refused(refusal) => refusal.code(),
+            Self::OtherBranch { .. } => "other-branch",
+            Self::Request(_) => "request",
+            Self::Held(_) => "held",
+            Self::Disagreement(_) => "disagreement",
+            Self::Stopped(_) => "stopped",
+            Self::Fast(_) => "redis",
+            Self::Slow(_) => "postgres",
+        }
+    }
+
+    /// What the operator can do, one sentence.
+    #[must_use]
+    pub fn remedy(&self) -> &'static str {
+        match self {
+            Self::Refused(_) => {
+                "The block breaks a rule of this network: check that network and genesis block are the right ones."
+            }
+            Self::OtherBranch { .. } => {
+                "Take blocks back with `forebay pop --to-height`, then apply the other branch."
+            }
+            Self::Request(_) => "Check the request.",
+            Self::Held(_) => "Stop the other node first, or work beside it with the commands that only read.",
+            Self::Disagreement(_) => "Run `forebay verify --deep` to find what differs.",
+            Self::Stopped(_) => "Start it again; what was accepted is still in Redis or PostgreSQL.",
+            Self::Fast(error) => error.remedy(),
+            Self::Slow(error) => error.remedy(),
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! What a node is told: where its servers are, which chain it keeps, and how far the slow tier may fall behind.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use forebay_fast::Holder;
+use forebay_ledger::block::Block;
+use forebay_ledger::profile::NetworkProfile;
+use forebay_slow::setup::{Names, Passwords};
+use tokio_postgres::Config;
+
+/// Everything a node needs to start.
+#[derive(Clone)]
+pub struct NodeOptions {
+    /// Redis: `redis://`, `rediss://` or `unix://` address.
+    pub redis_url: String,
+    /// PostgreSQL, as the writer role.
+    pub postgres: Config,
+    /// Roles, database and schema are made with this before anything else; `None`: somebody else did.
+    pub setup: Option<Setup>,
+    /// The network's rules.
+    pub profile: Arc<NetworkProfile>,
+    /// The chain's first block.
+    pub genesis: Arc<Block>,
+    /// Bounds of everything that grows.
+    pub limits: Limits,
+    /// Who we are, for those who come later.
+    pub holder: Holder,
+    /// True when the caller knows that an earlier holder is gone (it holds the lock of the data directory): its
+    /// heartbeat need not be watched.
+    pub holder_is_gone: bool,
+    /// How long to wait for servers that are away at the start; `None`: as long as it takes.
+    pub connect_timeout: Option<Duration>,
+}
+
+/// How PostgreSQL is set up.
+#[derive(Clone)]
+pub struct Setup {
+    /// A superuser, or a role that may create roles and databases.
+    pub admin: Config,
+    /// What database and roles are called.
+    pub names: Names,
+    /// Their passwords.
+    pub passwords: Passwords,
+}
+
+/// Bounds. Each has its reason beside its default.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Blocks that may be accepted and not yet durable; the writer waits at it. 1,000: some eight hours of a live chain,
+    /// seconds of a bulk load.
+    pub lag_blocks_max: usize,
+    /// Bytes of blocks that may be accepted and not yet durable. 256 MiB: what a small machine can spare.
+    pub lag_bytes_max: usize,
+    /// Operations in one PostgreSQL transaction. 500: the cost of COMMIT vanishes, a lost batch is soon repeated.
+    pub batch_operations_max: usize,
+    /// Bytes of blocks in one PostgreSQL transaction. 32 MiB.
+    pub batch_bytes_max: usize,
+    /// Newest blocks that Redis keeps bodies of. 1,000: what peers ask for.
+    pub blocks_kept: u32,
+    /// Blocks below the durable height that can be taken back out of Redis alone. 202: two rounds of 101.
+    pub undo_kept: u32,
+    /// Outbox entries kept after they are durable, so that a PostgreSQL put back to an older state can be fed again.
+    /// 202: two rounds of 101.
+    pub outbox_kept: usize,
+    /// How long a foreign holder's heartbeat must stand still before its chain is taken.
+    pub takeover_after: Duration,
+    /// How long Redis may be away under a running node before it stops.
+    pub redis_away_max: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            lag_blocks_max: 1000,
+            lag_bytes_max: 256 << 20,
+            batch_operations_max: 500,
+            batch_bytes_max: 32 << 20,
+            blocks_kept: 1000,
+            undo_kept: 202,
+            outbox_kept: 202,
+            takeover_after: Duration::from_secs(10),
+            redis_away_max: Duration::from_secs(60),
+        }
+    }
+}

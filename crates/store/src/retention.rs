@@ -1,0 +1,177 @@
+//! What Redis still has to keep, and what may go. Pure: decides, does not do.
+//!
+//! A block's body is stored once and referred to twice: by the outbox entry that brought it, and by its height while it
+//! is among the newest. It may go when neither is left.
+
+use std::collections::{HashMap, VecDeque};
+
+use forebay_fast::{Durable as DurableNote, Position, Trim};
+use forebay_ledger::ids::{BlockId, Height};
+
+use crate::options::Limits;
+
+/// Rounds whose forger lists stay in Redis, the running one included: the round before is asked for when it is taken
+/// back, one more for readers.
+const ROUNDS_KEPT: u32 = 3;
+
+#[derive(Debug)]
+pub(crate) struct Retention {
+    outbox: VecDeque<(Position, Option<BlockId>)>,
+    kept: VecDeque<(Height, BlockId)>,
+    bodies: HashMap<BlockId, u32>,
+    undo_from: Height,
+    rounds_from: u32,
+    blocks_kept: usize,
+    undo_kept: u32,
+    outbox_kept: usize,
+}
+
+impl Retention {
+    /// After a restore: the newest blocks are there, no outbox, no undo records.
+    pub(crate) fn after_restore(
+        limits: &Limits,
+        kept: Vec<(Height, BlockId)>,
+        tip: Height,
+        round: u32,
+    ) -> Self {
+        let bodies = kept.iter().map(|(_, id)| (*id, 1)).collect();
+        Self {
+            outbox: VecDeque::new(),
+            kept: kept.into(),
+            bodies,
+            undo_from: tip.saturating_add(1),
+            rounds_from: round,
+            blocks_kept: usize::try_from(limits.blocks_kept).unwrap_or(usize::MAX),
+            undo_kept: limits.undo_kept,
+            outbox_kept: limits.outbox_kept,
+        }
+    }
+
+    pub(crate) fn applied(&mut self, position: Position, height: Height, id: BlockId) {
+        self.outbox.push_back((position, Some(id)));
+        self.kept.push_back((height, id));
+        *self.bodies.entry(id).or_default() += 2;
+    }
+
+    /// `round`: the running round since. Its list is written again when a closing block was taken back.
+    pub(crate) fn taken_back(&mut self, position: Position, round: u32) {
+        self.outbox.push_back((position, None));
+        self.rounds_from = self.rounds_from.min(round);
+        if let Some((height, id)) = self.kept.pop_back() {
+            // The step itself removed height and undo record; the body goes with the outbox entry at the earliest.
+            self.undo_from = self.undo_from.min(height);
+            if let Some(count) = self.bodies.get_mut(&id) {
+                *count = count.saturating_sub(1);
+            }
+        }
+    }
+
+    /// Where a kept block of the chain stands.
+    pub(crate) fn height_of(&self, id: BlockId) -> Option<Height> {
+        // The newest are asked for most.
+        self.kept.iter().rev().find(|(_, kept)| *kept == id).map(|(height, _)| *height)
+    }
+
+    /// The kept block at a height.
+    pub(crate) fn id_at(&self, height: Height) -> Option<BlockId> {
+        let (first, _) = self.kept.front()?;
+        let index = usize::try_from(height.checked_sub(*first)?).ok()?;
+        self.kept.get(index).map(|(_, id)| *id)
+    }
+
+    /// Whether all blocks of the chain are kept, so that nothing else need be asked.
+    pub(crate) fn has_whole_chain(&self) -> bool {
+        self.kept.front().is_some_and(|(height, _)| *height == 1)
+    }
+
+    /// The next trim, and from now on what it names counts as gone. `None`: not worth a call yet.
+    pub(crate) fn trim(&mut self, durable: DurableNote, round: u32, least: usize) -> Option<Trim> {
+        let mut trim = Trim { durable: Some(durable), ..Trim::default() };
+        let durable_entries =
+            self.outbox.partition_point(|(position, _)| position.seq <= durable.position.seq);
+        let mut unreferenced = Vec::new();
+        for (position, body) in self.outbox.drain(..durable_entries.saturating_sub(self.outbox_kept)) {
+            trim.entries_through = Some(position);
+            unreferenced.extend(body);
+        }
+        while self.kept.len() > self.blocks_kept
+            && let Some((height, id)) = self.kept.front().copied()
+            && height <= durable.height
+        {
+            self.kept.pop_front();
+            trim.heights.push(height);
+            unreferenced.push(id);
+        }
+        for id in unreferenced {
+            let count = self.bodies.entry(id).or_default();
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.bodies.remove(&id);
+                trim.bodies.push(id);
+            }
+        }
+        let undo_until = durable.height.saturating_sub(self.undo_kept);
+        trim.undo_heights.extend(self.undo_from..=undo_until);
+        self.undo_from = self.undo_from.max(undo_until.saturating_add(1));
+        let rounds_until = (round + 1).saturating_sub(ROUNDS_KEPT);
+        trim.rounds.extend(self.rounds_from..rounds_until);
+        self.rounds_from = self.rounds_from.max(rounds_until);
+        let size = trim.bodies.len() + trim.heights.len() + trim.undo_heights.len() + trim.rounds.len();
+        (size + usize::from(trim.entries_through.is_some()) >= least).then_some(trim)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn position(seq: u64) -> Position {
+        Position { epoch: 1, seq }
+    }
+
+    fn durable(seq: u64, height: Height) -> DurableNote {
+        DurableNote { position: position(seq), height }
+    }
+
+    fn limits() -> Limits {
+        Limits { blocks_kept: 3, undo_kept: 2, outbox_kept: 2, ..Limits::default() }
+    }
+
+    #[test]
+    fn a_body_goes_when_neither_outbox_nor_window_refers_to_it() {
+        let mut retention = Retention::after_restore(&limits(), Vec::new(), 0, 1);
+        for height in 1..=6u32 {
+            retention.applied(position(height.into()), height, BlockId(height.into()));
+        }
+        let trim = retention.trim(durable(6, 6), 1, 0).unwrap();
+        assert_eq!(trim.entries_through, Some(position(4)));
+        assert_eq!(trim.heights, [1, 2, 3]);
+        assert_eq!(trim.bodies, [BlockId(1), BlockId(2), BlockId(3)]);
+        assert_eq!(trim.undo_heights, [1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn nothing_that_is_not_durable_goes() {
+        let mut retention = Retention::after_restore(&limits(), Vec::new(), 0, 1);
+        for height in 1..=9u32 {
+            retention.applied(position(height.into()), height, BlockId(height.into()));
+        }
+        let trim = retention.trim(durable(1, 1), 1, 0).unwrap();
+        assert_eq!((trim.entries_through, trim.heights.as_slice()), (None, [1].as_slice()));
+        assert!(trim.bodies.is_empty() && trim.undo_heights.is_empty());
+    }
+
+    #[test]
+    fn a_block_applied_twice_keeps_its_body_until_both_entries_are_gone() {
+        let mut retention = Retention::after_restore(&limits(), Vec::new(), 0, 1);
+        retention.applied(position(1), 1, BlockId(7));
+        retention.taken_back(position(2), 1);
+        retention.applied(position(3), 1, BlockId(7));
+        for seq in 4..=5 {
+            retention.applied(position(seq), u32::try_from(seq).unwrap() - 2, BlockId(seq));
+        }
+        let trim = retention.trim(durable(5, 3), 1, 0).unwrap();
+        assert_eq!(trim.entries_through, Some(position(3)));
+        assert!(trim.bodies.is_empty(), "block 7 is still at height 1: {:?}", trim.bodies);
+    }
+}

@@ -1,0 +1,309 @@
+//! The start: claim both tiers, drain what an earlier node left, clean Redis, restore it, serve.
+//!
+//! A crash in any phase is survived by starting again: each phase can be repeated.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use forebay_fast::{FastOptions, FastTier, Operation, OutboxEntry, Owner, State};
+use forebay_ledger::ids::Address;
+use forebay_slow::setup::{ChainParameters, migrate, prepare};
+use forebay_slow::{BlockRow, Position as SlowPosition, SlowOperation, SlowWriter};
+use tokio::sync::mpsc;
+
+use crate::error::{Decision, StoreError, decide};
+use crate::options::NodeOptions;
+use crate::progress::{Phase, PhaseProgress};
+use crate::restore::{RestoreFrom, Restored};
+use crate::syncer::{BackOff, Batch, Syncer};
+
+/// Who watches a start: called with each phase and its steps.
+pub type Observer = Arc<dyn Fn(PhaseProgress) + Send + Sync>;
+
+/// What the start hands to the node's loop.
+pub(crate) struct Started {
+    pub(crate) fast: FastTier,
+    pub(crate) epoch: u64,
+    pub(crate) restored: Restored,
+}
+
+pub(crate) async fn start(options: &NodeOptions, observe: &Observer) -> Result<Started, StoreError> {
+    let at = |phase, done, total| observe(PhaseProgress { phase, done, total });
+    at(Phase::Setup, 0, None);
+    set_up(options).await?;
+    let mut slow = patiently(options, async || Ok(SlowWriter::connect(&options.postgres).await?)).await?;
+    let chain = &options.profile.name;
+    let fast = patiently(options, async || {
+        Ok(FastTier::connect(&options.redis_url, chain, FastOptions::default()).await?)
+    })
+    .await?;
+    check_server(&fast).await?;
+
+    at(Phase::Claim, 0, None);
+    let (epoch, position) = claim(options, &fast, &mut slow).await?;
+    let beating = Heartbeat::start(&fast, epoch, options.limits.takeover_after);
+
+    at(Phase::Drain, 0, None);
+    drain(options, &fast, epoch, position, &at).await?;
+    let restored = RestoreFrom {
+        fast: &fast,
+        postgres: &options.postgres,
+        profile: &options.profile,
+        limits: &options.limits,
+        genesis_account: Address::of(&options.genesis.generator_public_key),
+        epoch,
+    }
+    .run(observe.as_ref())
+    .await?;
+    // The node's loop shows its own heartbeat.
+    drop(beating);
+    Ok(Started { fast, epoch, restored })
+}
+
+async fn set_up(options: &NodeOptions) -> Result<(), StoreError> {
+    let Some(setup) = &options.setup else { return Ok(()) };
+    let parameters = ChainParameters::new(&options.profile, &options.genesis);
+    patiently(options, async || {
+        prepare(&setup.admin, &setup.names, &setup.passwords).await?;
+        let mut owner = setup.admin.clone();
+        owner.dbname(&setup.names.database);
+        Ok(migrate(&owner, &setup.names, &parameters).await?)
+    })
+    .await
+}
+
+/// What breaks a promise stops the start.
+async fn check_server(fast: &FastTier) -> Result<(), StoreError> {
+    let facts = fast.server_facts().await?;
+    let problems = facts.problems();
+    if problems.is_empty() { Ok(()) } else { Err(StoreError::Request(problems.join("; "))) }
+}
+
+/// Repeats while a server is away, for as long as the options say.
+async fn patiently<T>(
+    options: &NodeOptions,
+    attempt: impl AsyncFn() -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    let since = Instant::now();
+    let mut back_off = BackOff::new();
+    loop {
+        let error = match attempt().await {
+            Ok(value) => return Ok(value),
+            Err(error) => error,
+        };
+        let again = matches!(decide(&error), Decision::Retry | Decision::RetrySlowly | Decision::Ask);
+        if !again || options.connect_timeout.is_some_and(|limit| since.elapsed() >= limit) {
+            return Err(error);
+        }
+        let wait = back_off.next(false);
+        tracing::warn!(attempt = back_off.attempt(), %error, "waiting for a server");
+        tokio::time::sleep(wait).await;
+    }
+}
+
+/// Makes us the only writer: first in Redis, so that the old writer's steps are refused, then in PostgreSQL.
+async fn claim(
+    options: &NodeOptions,
+    fast: &FastTier,
+    slow: &mut SlowWriter,
+) -> Result<(u64, SlowPosition), StoreError> {
+    let owner = fast.owner().await?;
+    if let Some(owner) = owner.as_ref().filter(|owner| !owner.released && !options.holder_is_gone) {
+        wait_for_silence(fast, owner, options.limits.takeover_after).await?;
+    }
+    let position = slow.position().await?;
+    let head = fast.head().await?;
+    let highest = [owner.as_ref().map_or(0, |owner| owner.epoch), position.epoch, head.position.epoch]
+        .into_iter()
+        .max();
+    let epoch = highest.unwrap_or(0) + 1;
+    fast.claim(owner.as_ref(), epoch, &options.holder).await.map_err(|error| {
+        StoreError::Held(format!("another node took the chain at the same moment ({error})"))
+    })?;
+    let position = slow.take_over(epoch).await?;
+    tracing::info!(epoch, seq = position.seq, height = position.height, "the chain is ours");
+    Ok((epoch, position))
+}
+
+/// A holder that shows a heartbeat lives; one that shows none for the whole time may be replaced.
+async fn wait_for_silence(fast: &FastTier, seen: &Owner, takeover_after: Duration) -> Result<(), StoreError> {
+    tracing::info!(
+        host = seen.holder.host,
+        pid = seen.holder.pid,
+        wait_s = takeover_after.as_secs(),
+        "an earlier node did not give the chain up; watching its heartbeat"
+    );
+    let until = Instant::now() + takeover_after;
+    while Instant::now() < until {
+        tokio::time::sleep(takeover_after / 20).await;
+        let now = fast.owner().await?;
+        if now.as_ref() != Some(seen) {
+            let holder = now.map_or_else(|| seen.holder.clone(), |owner| owner.holder);
+            return Err(StoreError::Held(format!(
+                "the chain is held by process {} on {} since {}; its heartbeat goes on",
+                holder.pid,
+                holder.host,
+                ago(holder.since_ms)
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// `12 minutes ago`, for people.
+pub(crate) fn ago(since_unix_ms: u64) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let seconds = now.saturating_sub(Duration::from_millis(since_unix_ms)).as_secs();
+    match seconds {
+        0..=119 => format!("{seconds} seconds ago"),
+        120..=7199 => format!("{} minutes ago", seconds / 60),
+        _ => format!("{} hours ago", seconds / 3600),
+    }
+}
+
+/// Brings to PostgreSQL what an earlier node accepted and left in the outbox.
+async fn drain(
+    options: &NodeOptions,
+    fast: &FastTier,
+    epoch: u64,
+    mut position: SlowPosition,
+    at: &impl Fn(Phase, u64, Option<u64>),
+) -> Result<(), StoreError> {
+    let head = fast.head().await?;
+    if !matches!(head.state, State::Ready | State::Rewinding) {
+        tracing::info!(state = %head.state, "Redis has no complete state to drain");
+        return Ok(());
+    }
+    let entries = fast.outbox_entries(None, usize::MAX >> 1).await?;
+    check_overlap(&entries, &position)?;
+    let pending: Vec<OutboxEntry> =
+        entries.into_iter().filter(|entry| entry.position.seq > position.seq).collect();
+    check_contiguous(&pending, position.seq, head.position.seq)?;
+    let total = pending.len() as u64;
+    if total > 0 {
+        tracing::info!(
+            operations = total,
+            from_seq = position.seq + 1,
+            "draining what an earlier node accepted"
+        );
+    }
+    let mut syncer = Syncer::new(options.postgres.clone(), epoch);
+    let (events, mut reports) = mpsc::channel(1);
+    // Retries are logged by the Syncer; here nobody else listens.
+    let listener = tokio::spawn(async move { while reports.recv().await.is_some() {} });
+    let mut done = 0;
+    for chunk in pending.chunks(options.limits.batch_operations_max.max(1)) {
+        let operations = operations_of(fast, chunk).await?;
+        let Some(last) = chunk.last() else { continue };
+        let batch = Batch { expected_seq: position.seq, new_seq: last.position.seq, operations };
+        syncer.commit(&batch, &events).await?;
+        position.seq = batch.new_seq;
+        done += chunk.len() as u64;
+        at(Phase::Drain, done, Some(total));
+    }
+    drop(events);
+    listener.abort();
+    Ok(())
+}
+
+/// The entry that PostgreSQL did last must be the one that the outbox has there.
+fn check_overlap(entries: &[OutboxEntry], position: &SlowPosition) -> Result<(), StoreError> {
+    let Some(entry) = entries.iter().find(|entry| entry.position.seq == position.seq) else { return Ok(()) };
+    let tip = match &entry.operation {
+        Operation::Block { id, .. } => *id,
+        Operation::Pop { tip, .. } | Operation::Rewind { tip, .. } => *tip,
+    };
+    if Some(tip) == position.block_id {
+        return Ok(());
+    }
+    Err(StoreError::Disagreement(format!(
+        "operation {} left the tip {tip} in the outbox, but PostgreSQL's tip there is {}",
+        entry.position,
+        position.block_id.map_or_else(|| "none".to_owned(), |id| id.to_string())
+    )))
+}
+
+/// The outbox must go on where PostgreSQL ends, without a gap, up to what Redis accepted.
+fn check_contiguous(pending: &[OutboxEntry], seq: u64, accepted: u64) -> Result<(), StoreError> {
+    let mut expected = seq;
+    for entry in pending {
+        expected += 1;
+        if entry.position.seq != expected {
+            return Err(StoreError::Disagreement(format!(
+                "PostgreSQL is at operation {seq}, but the outbox goes on with {}, not with {expected}: PostgreSQL was put \
+                 back to an older state, or the outbox was changed",
+                entry.position
+            )));
+        }
+    }
+    if expected < accepted {
+        return Err(StoreError::Disagreement(format!(
+            "Redis accepted operations up to {accepted}, but its outbox ends at {expected}"
+        )));
+    }
+    Ok(())
+}
+
+async fn operations_of(fast: &FastTier, entries: &[OutboxEntry]) -> Result<Vec<SlowOperation>, StoreError> {
+    let ids: Vec<_> = entries
+        .iter()
+        .filter_map(|entry| match &entry.operation {
+            Operation::Block { id, .. } => Some(*id),
+            _ => None,
+        })
+        .collect();
+    let mut bodies = fast.blocks(&ids).await?.into_iter();
+    entries
+        .iter()
+        .map(|entry| match &entry.operation {
+            Operation::Block { id, transactions_before, forgers, delegates_digest, .. } => {
+                let block = bodies.next().flatten().ok_or_else(|| {
+                    StoreError::Disagreement(format!(
+                        "the outbox has block {id} ({}), but its body is missing",
+                        entry.position
+                    ))
+                })?;
+                Ok(SlowOperation::Append(BlockRow {
+                    block: Arc::new(block),
+                    transactions_before: *transactions_before,
+                    forgers: forgers.clone(),
+                    delegates_digest: *delegates_digest,
+                }))
+            }
+            Operation::Pop { height, .. } => {
+                Ok(SlowOperation::TakeBack { to_height: height.saturating_sub(1) })
+            }
+            Operation::Rewind { height, .. } => Ok(SlowOperation::TakeBack { to_height: *height }),
+        })
+        .collect()
+}
+
+/// Shows that we live, until it is dropped.
+pub(crate) struct Heartbeat {
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Heartbeat {
+    pub(crate) fn start(fast: &FastTier, epoch: u64, takeover_after: Duration) -> Self {
+        let fast = fast.clone();
+        let task = tokio::spawn(async move {
+            // Five beats within the time after which a successor may take over: four may be late.
+            let mut ticks = tokio::time::interval(takeover_after / 5);
+            ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            loop {
+                ticks.tick().await;
+                if let Err(error) = fast.heartbeat(epoch).await {
+                    // A lost epoch shows in the next step, which is refused; an absent server is waited for there.
+                    tracing::warn!(%error, "no heartbeat");
+                }
+            }
+        });
+        Self { task }
+    }
+}
+
+impl Drop for Heartbeat {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}

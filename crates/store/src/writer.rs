@@ -1,0 +1,274 @@
+//! The Writer: the only place that decides what becomes of a block, and the only one that writes.
+//!
+//! read what the block needs → verify → one atomic step in Redis. When Redis' answer is lost, it asks what Redis has
+//! before it goes on.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use forebay_fast::{FastTier, Fence, Head, OutboxEntry, Position, RewindTarget, State, Trim};
+use forebay_ledger::apply::{Applied, apply_block, apply_genesis, undo};
+use forebay_ledger::block::Block;
+use forebay_ledger::crypto::Checker;
+use forebay_ledger::ids::{BlockId, Height};
+use forebay_ledger::profile::NetworkProfile;
+use forebay_ledger::refusal::Refusal;
+use forebay_ledger::state::{ChangeSet, Needs, UndoRecord};
+use forebay_ledger::verify::{CheckedBlock, needs};
+use forebay_slow::{BlockRow, SlowOperation};
+
+use crate::error::{Decision, StoreError, decide};
+use crate::resident::{BlockView, Resident};
+
+/// A step that Redis has done: what the slow tier has to do for it.
+#[derive(Debug)]
+pub(crate) struct Step {
+    pub(crate) position: Position,
+    pub(crate) operation: SlowOperation,
+    /// Size of the block, for the lag in bytes.
+    pub(crate) bytes: usize,
+}
+
+pub(crate) struct Writer {
+    pub(crate) fast: FastTier,
+    pub(crate) profile: Arc<NetworkProfile>,
+    pub(crate) checker: Arc<Checker>,
+    pub(crate) epoch: u64,
+    pub(crate) seq: u64,
+    pub(crate) resident: Resident,
+    pub(crate) redis_away_max: Duration,
+}
+
+impl Writer {
+    fn fence(&self) -> Fence {
+        Fence { epoch: self.epoch, seq: self.seq, tip: self.resident.tip.map(|tip| tip.id) }
+    }
+
+    pub(crate) fn tip_height(&self) -> Height {
+        self.resident.tip.map_or(0, |tip| tip.height)
+    }
+
+    /// Verifies a block against the state and applies it in Redis. `now`: seconds since the network's epoch.
+    pub(crate) async fn apply(&mut self, checked: CheckedBlock, now: i64) -> Result<Step, StoreError> {
+        // A block that follows another tip is refused without reading anything.
+        if let (Some(tip), Some(previous)) = (self.resident.tip, checked.block().previous_block)
+            && previous != tip.id
+        {
+            let refusal = Refusal::PreviousBlock { found: previous, tip: tip.id, tip_height: tip.height };
+            return Err(refusal.into());
+        }
+        let view = self.view(needs(checked.block())).await?;
+        let applied = apply_block(&view, checked, &self.profile, now, &self.checker)?;
+        let forgers = self
+            .profile
+            .opens_round(applied.block.height)
+            .then(|| self.resident.round.as_ref().map(|round| round.forgers.clone()))
+            .flatten();
+        self.step_forward(applied, forgers).await
+    }
+
+    /// Applies the genesis block to an empty chain.
+    pub(crate) async fn apply_genesis(&mut self, genesis: Block) -> Result<Step, StoreError> {
+        let view = self.view(Needs::default()).await?;
+        let applied = apply_genesis(&view, genesis, &self.profile)?;
+        let forgers = match &applied.changes.round {
+            forebay_ledger::state::RoundChange::Closed { next, .. } => Some(next.forgers.clone()),
+            _ => None,
+        };
+        self.step_forward(applied, forgers).await
+    }
+
+    async fn step_forward(
+        &mut self,
+        applied: Applied,
+        forgers: Option<Vec<forebay_ledger::keys::PublicKey>>,
+    ) -> Result<Step, StoreError> {
+        let Applied { block, changes, undo } = applied;
+        let position = Position { epoch: self.epoch, seq: self.seq + 1 };
+        let entry = OutboxEntry::of_block(position, &changes, &block, forgers.as_deref());
+        let fence = self.fence();
+        let attempt = async || self.fast.apply(&fence, &changes, undo.as_ref(), &block, &entry).await;
+        self.until_known(&changes, position, attempt).await?;
+        self.follow(&changes, position);
+        let row = BlockRow {
+            transactions_before: changes.tip_before.map_or(0, |tip| tip.transactions_total),
+            forgers,
+            delegates_digest: changes.delegates_digest,
+            block: Arc::new(block),
+        };
+        let bytes = block_bytes(&row.block);
+        Ok(Step { position, operation: SlowOperation::Append(row), bytes })
+    }
+
+    /// What takes the tip back, if Redis still has it.
+    pub(crate) async fn undo_record(&self, height: Height) -> Result<Option<UndoRecord>, StoreError> {
+        Ok(self.fast.undo_record(height).await?)
+    }
+
+    /// Takes the tip back in Redis. `None`: Redis has no undo record or no body for it.
+    pub(crate) async fn take_back(&mut self) -> Result<Option<Step>, StoreError> {
+        let Some(tip) = self.resident.tip else { return Ok(None) };
+        let Some(record) = self.fast.undo_record(tip.height).await? else { return Ok(None) };
+        let Some(block) = self.fast.blocks(&[tip.id]).await?.pop().flatten() else { return Ok(None) };
+        let touched = record.accounts.iter().map(|(address, _)| *address).collect();
+        let view = self.view(Needs { accounts: touched, ..Needs::default() }).await?;
+        let changes =
+            undo(&view, &block, &record).map_err(|error| StoreError::Disagreement(error.to_string()))?;
+        let position = Position { epoch: self.epoch, seq: self.seq + 1 };
+        let Some(entry) = OutboxEntry::of_pop(position, &changes) else {
+            return Err(StoreError::Disagreement(
+                "an undo's change set does not take a block back".to_owned(),
+            ));
+        };
+        let fence = self.fence();
+        let attempt = async || self.fast.take_back(&fence, &changes, &entry).await;
+        self.until_known(&changes, position, attempt).await?;
+        self.follow(&changes, position);
+        let operation = SlowOperation::TakeBack { to_height: changes.tip_after.height };
+        Ok(Some(Step { position, operation, bytes: 0 }))
+    }
+
+    /// Accepts a rewind: reads and steps pause until Redis is restored.
+    pub(crate) async fn rewind(&mut self, to_height: Height, id: BlockId) -> Result<Step, StoreError> {
+        let position = Position { epoch: self.epoch, seq: self.seq + 1 };
+        let target = RewindTarget { height: to_height, id };
+        let fence = self.fence();
+        loop {
+            let error = match self.fast.rewind(&fence, position.seq, target).await {
+                Ok(()) => break,
+                Err(error) => StoreError::from(error),
+            };
+            if !matches!(decide(&error), Decision::Ask | Decision::Retry) {
+                return Err(error);
+            }
+            let head = self.while_away(async || self.fast.head().await).await?;
+            if head.position == position && head.state == State::Rewinding {
+                break;
+            }
+            if head.position.seq != self.seq {
+                return Err(error);
+            }
+        }
+        self.seq = position.seq;
+        Ok(Step { position, operation: SlowOperation::TakeBack { to_height }, bytes: 0 })
+    }
+
+    /// Removes what is durable and old enough; doing it twice is harmless.
+    pub(crate) async fn trim(&self, trim: &Trim) -> Result<(), StoreError> {
+        self.while_away(async || self.fast.trim(self.epoch, trim).await).await
+    }
+
+    fn follow(&mut self, changes: &ChangeSet, position: Position) {
+        self.resident.follow(changes);
+        self.seq = position.seq;
+    }
+
+    /// The state as a block sees it.
+    async fn view(&self, needed: Needs) -> Result<BlockView<'_>, StoreError> {
+        let missing = self.resident.missing(needed);
+        let nothing =
+            missing.accounts.is_empty() && missing.usernames.is_empty() && missing.transactions.is_empty();
+        let mut view = BlockView {
+            resident: &self.resident,
+            accounts: HashMap::new(),
+            usernames: Default::default(),
+            transactions: Default::default(),
+        };
+        if nothing {
+            return Ok(view);
+        }
+        let loaded = self.while_away(async || self.fast.read_needs(&missing).await).await?;
+        if loaded.at.position.seq != self.seq {
+            return Err(StoreError::Disagreement(format!(
+                "Redis is at operation {}, the writer at {}: somebody else wrote",
+                loaded.at.position, self.seq
+            )));
+        }
+        view.accounts = loaded.value.accounts.into_iter().map(|account| (account.address, account)).collect();
+        view.usernames = loaded.value.usernames.into_iter().collect();
+        view.transactions = loaded.value.transactions.into_iter().map(|(id, _)| id).collect();
+        Ok(view)
+    }
+
+    /// Tries a step until it is known to be done, or refused. A lost answer is never guessed: the head tells whether the
+    /// step was done.
+    async fn until_known(
+        &self,
+        changes: &ChangeSet,
+        position: Position,
+        attempt: impl AsyncFn() -> Result<(), forebay_fast::FastError>,
+    ) -> Result<(), StoreError> {
+        let since = Instant::now();
+        loop {
+            let error = match attempt().await {
+                Ok(()) => return Ok(()),
+                Err(error) => StoreError::from(error),
+            };
+            let decision = decide(&error);
+            if !matches!(decision, Decision::Ask | Decision::Retry) || since.elapsed() > self.redis_away_max {
+                return Err(error);
+            }
+            tracing::warn!(%position, %error, "Redis' answer is missing; asking what it has");
+            let head = self.while_away(async || self.fast.head().await).await?;
+            match where_is(&head, changes, position, self.seq) {
+                Whereabouts::Done => return Ok(()),
+                Whereabouts::NotDone => {}
+                Whereabouts::Elsewhere => {
+                    return Err(StoreError::Disagreement(format!(
+                        "Redis is at operation {}, neither before nor at {position}: it lost data, or somebody else wrote",
+                        head.position
+                    )));
+                }
+            }
+        }
+    }
+
+    /// Repeats a read while Redis is away, up to the limit.
+    async fn while_away<T>(
+        &self,
+        read: impl AsyncFn() -> Result<T, forebay_fast::FastError>,
+    ) -> Result<T, StoreError> {
+        let since = Instant::now();
+        let mut back_off = crate::syncer::BackOff::new();
+        loop {
+            let error = match read().await {
+                Ok(value) => return Ok(value),
+                Err(error) => StoreError::from(error),
+            };
+            if !matches!(decide(&error), Decision::Ask | Decision::Retry)
+                || since.elapsed() > self.redis_away_max
+            {
+                return Err(error);
+            }
+            tokio::time::sleep(back_off.next(false)).await;
+        }
+    }
+}
+
+enum Whereabouts {
+    Done,
+    NotDone,
+    Elsewhere,
+}
+
+fn where_is(head: &Head, changes: &ChangeSet, position: Position, seq_before: u64) -> Whereabouts {
+    let tip = head.tip.map(|tip| tip.id);
+    if head.position == position && tip == Some(changes.tip_after.id) {
+        Whereabouts::Done
+    } else if head.position.seq == seq_before && tip == changes.tip_before.map(|tip| tip.id) {
+        Whereabouts::NotDone
+    } else {
+        Whereabouts::Elsewhere
+    }
+}
+
+/// About what a block takes in memory and on the wire: header, and fixed parts, signatures and asset of each transaction.
+pub(crate) fn block_bytes(block: &Block) -> usize {
+    const HEADER_BYTES: usize = 256;
+    const TRANSACTION_BYTES: usize = 192;
+    let of_transaction = |t: &forebay_ledger::transaction::Transaction| {
+        TRANSACTION_BYTES + 64 * t.signatures.len() + t.asset.to_bytes().len()
+    };
+    HEADER_BYTES + block.transactions.iter().map(of_transaction).sum::<usize>()
+}
