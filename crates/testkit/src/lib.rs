@@ -1,1 +1,3 @@
 //! Shared fixtures of the tests: servers, oracle data, workloads, checkers.
+
+pub mod oracle;

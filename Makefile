@@ -1,0 +1,35 @@
+# The two commands: `make run` and `make test`. `make help` lists the rest.
+
+# One after the other: the steps share the build directory, and the machines have few cores.
+.NOTPARALLEL:
+.DEFAULT_GOAL := help
+.PHONY: help setup build run test check
+
+CARGO ?= $(shell command -v cargo || echo $(HOME)/.cargo/bin/cargo)
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## install what is missing (Redis, PostgreSQL, a compiler); safe to repeat
+	@scripts/setup
+
+build: ## the release build
+	$(CARGO) build --workspace --release --locked
+
+run: setup build ## a generated network through both tiers, with progress; stays up until Ctrl-C
+	@scripts/demo
+
+test: setup ## all tests, with real servers (cargo-nextest when it is installed)
+	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
+	  set -ex; \
+	  $(CARGO) nextest run --workspace --locked --no-fail-fast; \
+	  $(CARGO) test --workspace --doc --locked; \
+	else \
+	  set -ex; \
+	  $(CARGO) test --workspace --locked --no-fail-fast; \
+	fi
+
+check: setup ## format, lints and documentation, every warning an error
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked
