@@ -147,6 +147,10 @@ fn concatenated(keys: &[PublicKey]) -> Vec<u8> {
 fn stored<T: TryInto<i32> + Copy + std::fmt::Display>(number: T, block: &Block) -> Result<i32, SlowError> {
     number.try_into().map_err(|_| {
         let message = format!("{number} does not fit the column: 2147483647 at most");
-        SlowError::new(ErrorKind::Misuse, format!("inserting block {} at height {}", block.id, block.height), message)
+        SlowError::new(
+            ErrorKind::Misuse,
+            format!("inserting block {} at height {}", block.id, block.height),
+            message,
+        )
     })
 }

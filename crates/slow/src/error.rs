@@ -54,13 +54,23 @@ impl ErrorKind {
     pub fn remedy(self) -> &'static str {
         match self {
             Self::Unavailable => "check that PostgreSQL runs and can be reached; it is tried again",
-            Self::OutcomeUnknown => "the position in the database tells whether it was committed; it is asked",
-            Self::Conflict => "it is tried again; if it stays, look for a session that holds locks (pg_locks)",
-            Self::Resources => "give the server disk space, memory or connections; it is tried again more slowly",
-            Self::Fenced => "another node took over this chain, or the batch was committed before: read the position",
+            Self::OutcomeUnknown => {
+                "the position in the database tells whether it was committed; it is asked"
+            }
+            Self::Conflict => {
+                "it is tried again; if it stays, look for a session that holds locks (pg_locks)"
+            }
+            Self::Resources => {
+                "give the server disk space, memory or connections; it is tried again more slowly"
+            }
+            Self::Fenced => {
+                "another node took over this chain, or the batch was committed before: read the position"
+            }
             Self::Constraint => "stop and report it with the message: the rows or the database are wrong",
             Self::DigestMismatch => "stop; run `forebay verify --deep` to find the delegates that differ",
-            Self::Permission => "check the role's name, password and grants; run the setup again as an administrator",
+            Self::Permission => {
+                "check the role's name, password and grants; run the setup again as an administrator"
+            }
             Self::WrongDatabase => "use another database for this chain, or run the setup of this version",
             Self::Misuse => "this is a mistake in the calling program: report it",
             Self::Corrupt => "stop; the database was changed by another program: restore it from a backup",

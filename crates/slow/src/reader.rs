@@ -102,7 +102,8 @@ impl<'a> Reads<'a> {
     /// Unavailable, WrongDatabase.
     pub async fn position(self) -> Result<Position, SlowError> {
         let doing = "reading the position";
-        let rows = self.query(doing, "select epoch, seq, height, block_id from forebay.position", &[]).await?;
+        let rows =
+            self.query(doing, "select epoch, seq, height, block_id from forebay.position", &[]).await?;
         let row = rows.first().ok_or_else(|| {
             SlowError::new(ErrorKind::WrongDatabase, doing, "there is no row in forebay.position")
         })?;
@@ -202,8 +203,10 @@ impl<'a> Reads<'a> {
         let doing = "reading the delegates";
         let sql = format!("{} where d.address is not null", restore::SELECT_ACCOUNTS);
         let rows = self.query(doing, &sql, &[]).await?;
-        let mut accounts =
-            rows.iter().map(|row| restore::account(&Columns { row, doing })).collect::<Result<Vec<_>, _>>()?;
+        let mut accounts = rows
+            .iter()
+            .map(|row| restore::account(&Columns { row, doing }))
+            .collect::<Result<Vec<_>, _>>()?;
         accounts.sort_unstable_by_key(|account| account.address);
         Ok(accounts)
     }
@@ -499,4 +502,3 @@ impl<'a, R: Values> Columns<'a, R> {
         bytes.chunks(length).map(|chunk| read(chunk).ok_or_else(|| self.corrupt(index))).collect()
     }
 }
-

@@ -127,7 +127,8 @@ impl Reads<'_> {
         let read = |row: &Columns<'_, BinaryCopyOutRow>| {
             Ok((TransactionId::from_bigint(row.get(0)?), row.get::<i32>(1)?.unsigned_abs()))
         };
-        self.copy_out("reading all transaction ids", sql, &[Type::INT8, Type::INT4], chunk, read, &mut take).await
+        self.copy_out("reading all transaction ids", sql, &[Type::INT8, Type::INT4], chunk, read, &mut take)
+            .await
     }
 
     /// Every delegate's name with its address, in the order of registration.

@@ -46,7 +46,11 @@ impl SlowWriter {
             .await
             .map_err(|error| SlowError::from_postgres(doing, error))?
             .ok_or_else(|| {
-                SlowError::new(ErrorKind::WrongDatabase, doing, "the database was not initialised for a chain")
+                SlowError::new(
+                    ErrorKind::WrongDatabase,
+                    doing,
+                    "the database was not initialised for a chain",
+                )
             })?;
         let delegates: i32 = row.try_get(0).map_err(|error| SlowError::from_postgres(doing, error))?;
         Ok(Self { client, delegates_per_round: delegates.unsigned_abs() })
@@ -77,10 +81,7 @@ impl SlowWriter {
         self.client.execute(END_OTHER_SESSIONS, &[]).await.map_err(failed)?;
         let moved = self
             .client
-            .execute(
-                "update forebay.position set epoch = $1 where epoch < $1",
-                &[&bigint(epoch, &doing)?],
-            )
+            .execute("update forebay.position set epoch = $1 where epoch < $1", &[&bigint(epoch, &doing)?])
             .await
             .map_err(|error| SlowError::from_commit(&doing, error))?;
         // A session that opened between the two statements with the old epoch is fenced, but may hold locks.
@@ -108,7 +109,11 @@ impl SlowWriter {
     ) -> Result<Committed, SlowError> {
         let doing = format!("applying {} operations up to seq {new_seq}", operations.len());
         if operations.is_empty() || new_seq <= expected_seq {
-            return Err(SlowError::new(ErrorKind::Misuse, doing, "no operations, or a seq that does not grow"));
+            return Err(SlowError::new(
+                ErrorKind::Misuse,
+                doing,
+                "no operations, or a seq that does not grow",
+            ));
         }
         let delegates_per_round = self.delegates_per_round;
         let target = target_of(operations);
@@ -233,7 +238,8 @@ async fn take_back(
     }
     let mut deleted = 0;
     for (first, last) in ranges_back(tip, to_height, delegates_per_round) {
-        let range: [&(dyn tokio_postgres::types::ToSql + Sync); 2] = [&first.cast_signed(), &last.cast_signed()];
+        let range: [&(dyn tokio_postgres::types::ToSql + Sync); 2] =
+            [&first.cast_signed(), &last.cast_signed()];
         deleted += transaction
             .execute("delete from forebay.blocks where height between $1 and $2", &range)
             .await

@@ -2,9 +2,9 @@
 
 use tokio_postgres::{Client, Config};
 
+use super::identifier;
 use super::parameters::ChainParameters;
 use super::roles::Names;
-use super::identifier;
 use crate::connection::connect;
 use crate::error::{ErrorKind, SlowError};
 
@@ -45,21 +45,19 @@ pub async fn migrate(config: &Config, names: &Names, chain: &ChainParameters) ->
         .await
         .or_else(|error| match error.as_db_error() {
             // The public schema may belong to somebody else: then it is not ours to close.
-            Some(refused) if *refused.code() == tokio_postgres::error::SqlState::INSUFFICIENT_PRIVILEGE => Ok(()),
+            Some(refused) if *refused.code() == tokio_postgres::error::SqlState::INSUFFICIENT_PRIVILEGE => {
+                Ok(())
+            }
             _ => Err(error),
         })
         .map_err(|error| SlowError::from_postgres(doing, error))?;
     let mut runner = embedded::migrations::runner().set_abort_missing(true);
     runner.set_migration_table_name("forebay.migrations");
-    runner
-        .run_async(&mut client)
-        .await
-        .map_err(|error| {
-            SlowError::new(ErrorKind::WrongDatabase, doing, error.to_string()).with_cause(error)
-        })?;
+    runner.run_async(&mut client).await.map_err(|error| {
+        SlowError::new(ErrorKind::WrongDatabase, doing, error.to_string()).with_cause(error)
+    })?;
     recreate_code(&mut client, names).await?;
-    let transaction =
-        client.transaction().await.map_err(|error| SlowError::from_postgres(doing, error))?;
+    let transaction = client.transaction().await.map_err(|error| SlowError::from_postgres(doing, error))?;
     chain.write(&transaction).await?;
     transaction.commit().await.map_err(|error| SlowError::from_postgres(doing, error))
 }

@@ -62,7 +62,9 @@ impl Chain {
         let (mut main, mut states) = (Vec::new(), Vec::new());
         let mut state = MemoryState::new();
         for line in text("blocks.jsonl").lines().take(height_max as usize) {
-            main.push(next_row(&mut state, line, &profile, &checker, &|height| forgers(&lists, "main", height)));
+            main.push(next_row(&mut state, line, &profile, &checker, &|height| {
+                forgers(&lists, "main", height)
+            }));
             states.push(Arc::new(state.clone()));
         }
         let mut fork = Vec::new();
@@ -71,7 +73,8 @@ impl Chain {
         if first <= height_max {
             state = (*states[first as usize - 2]).clone();
             for line in fork_text.lines() {
-                let list = |height| forgers(&lists, "fork", height).or_else(|| forgers(&lists, "main", height));
+                let list =
+                    |height| forgers(&lists, "fork", height).or_else(|| forgers(&lists, "main", height));
                 fork.push(next_row(&mut state, line, &profile, &checker, &list));
             }
         }

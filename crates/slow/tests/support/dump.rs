@@ -97,8 +97,14 @@ pub async fn differences(client: &Client, dump: &Value, leftovers: &Leftovers) -
     found.extend(here.keys().map(|address| format!("{address}: not in the dump")));
     let lists = [
         ("mem_accounts2delegates", r#"select "accountId", "dependentId" from rise.mem_accounts2delegates"#),
-        ("mem_accounts2multisignatures", r#"select "accountId", "dependentId" from rise.mem_accounts2multisignatures"#),
-        ("mem_accounts2u_delegates", r#"select "accountId", "dependentId" from rise.mem_accounts2u_delegates"#),
+        (
+            "mem_accounts2multisignatures",
+            r#"select "accountId", "dependentId" from rise.mem_accounts2multisignatures"#,
+        ),
+        (
+            "mem_accounts2u_delegates",
+            r#"select "accountId", "dependentId" from rise.mem_accounts2u_delegates"#,
+        ),
         (
             "rounds_fees",
             r#"select height, timestamp, fees::text, encode("publicKey", 'hex') as "publicKey" from rise.rounds_fees"#,
@@ -140,7 +146,9 @@ pub async fn everything(client: &Client) -> String {
         "rounds",
         "delegate_history",
     ] {
-        let sql = format!("select coalesce(string_agg(r::text, E'\\n' order by r::text), '') from forebay.{table} r");
+        let sql = format!(
+            "select coalesce(string_agg(r::text, E'\\n' order by r::text), '') from forebay.{table} r"
+        );
         let text: String = client.query_one(&sql, &[]).await.unwrap().get(0);
         all.push_str(&format!("{table}:\n{text}\n"));
     }

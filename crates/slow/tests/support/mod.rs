@@ -6,8 +6,8 @@ pub mod dump;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use forebay_slow::SlowWriter;
 use forebay_slow::setup::{ChainParameters, Names, Passwords, migrate, prepare};

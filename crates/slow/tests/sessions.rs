@@ -1,0 +1,143 @@
+//! Setting up, taking over, and answers that get lost.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod support;
+
+use forebay_slow::setup::{ChainParameters, migrate};
+use forebay_slow::{ErrorKind, SlowWriter};
+use support::Database;
+use support::chain::{Chain, apply, load_json};
+use support::dump::{Leftovers, differences, everything};
+
+#[tokio::test]
+async fn setting_up_twice_changes_nothing_and_another_chain_is_refused() {
+    let chain = Chain::first_up_to(5);
+    let database = Database::new(&chain.parameters()).await;
+    apply(&mut database.writing().await, &chain.appends(1..=5), 10).await;
+    let admin = database.client(&database.admin()).await;
+    let before = everything(&admin).await;
+    migrate(&database.admin(), &database.names, &chain.parameters()).await.unwrap();
+    assert!(before == everything(&admin).await);
+
+    let mut profile = chain.profile.clone();
+    profile.name = "another".into();
+    let other = ChainParameters::new(&profile, &chain.main[0].block);
+    let refused = migrate(&database.admin(), &database.names, &other).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::WrongDatabase);
+    assert!(refused.to_string().contains("another"), "{refused}");
+}
+
+#[tokio::test]
+async fn two_setups_at_once_both_succeed() {
+    let chain = Chain::first_up_to(1);
+    let database = Database::unprepared().await;
+    let (admin, parameters) = (database.admin(), chain.parameters());
+    let (one, other) = tokio::join!(
+        migrate(&admin, &database.names, &parameters),
+        migrate(&admin, &database.names, &parameters)
+    );
+    one.unwrap();
+    other.unwrap();
+}
+
+#[tokio::test]
+async fn the_code_schema_is_made_anew_over_existing_data() {
+    let chain = Chain::first_up_to(150);
+    let database = Database::new(&chain.parameters()).await;
+    apply(&mut database.writing().await, &chain.appends(1..=60), 100).await;
+    let admin = database.client(&database.admin()).await;
+    admin.batch_execute("drop schema rise cascade; drop schema forebay_code cascade").await.unwrap();
+    migrate(&database.admin(), &database.names, &chain.parameters()).await.unwrap();
+    let mut writer = SlowWriter::connect(&database.writer()).await.unwrap();
+    apply(&mut writer, &chain.appends(61..=150), 100).await;
+    let found = differences(&admin, &load_json("chain/accounts-150.json"), &Leftovers::default()).await;
+    assert!(found.is_empty(), "{found:#?}");
+}
+
+#[tokio::test]
+async fn a_database_that_was_not_set_up_is_named_as_such() {
+    let database = Database::unprepared().await;
+    let refused = SlowWriter::connect(&database.writer()).await.unwrap_err();
+    // The role cannot see a schema that is not there.
+    assert_eq!(refused.kind(), ErrorKind::WrongDatabase, "{refused}");
+}
+
+#[tokio::test]
+async fn a_successor_fences_the_writer_before_and_ends_its_session() {
+    let chain = Chain::first_up_to(10);
+    let database = Database::new(&chain.parameters()).await;
+    let mut first = database.writing().await;
+    apply(&mut first, &chain.appends(1..=5), 10).await;
+
+    let mut second = SlowWriter::connect(&database.writer()).await.unwrap();
+    let position = second.take_over(2).await.unwrap();
+    assert_eq!((position.epoch, position.seq, position.height), (2, 5, 5));
+    let ended = first.apply(1, 5, 6, &chain.appends(6..=6)).await.unwrap_err();
+    assert_eq!(ended.kind(), ErrorKind::Unavailable, "{ended}");
+    let mut first = SlowWriter::connect(&database.writer()).await.unwrap();
+    let fenced = first.apply(1, 5, 6, &chain.appends(6..=6)).await.unwrap_err();
+    assert_eq!(fenced.kind(), ErrorKind::Fenced, "{fenced}");
+    let refused = first.take_over(2).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Fenced, "{refused}");
+    // That attempt ended the owner's session: it comes back and goes on.
+    second = SlowWriter::connect(&database.writer()).await.unwrap();
+    second.apply(2, 5, 6, &chain.appends(6..=6)).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_same_batch_again_is_fenced_and_changes_nothing() {
+    let chain = Chain::first_up_to(10);
+    let database = Database::new(&chain.parameters()).await;
+    let mut writer = database.writing().await;
+    let operations = chain.appends(1..=10);
+    let committed = writer.apply(1, 0, 10, &operations).await.unwrap();
+    assert_eq!(committed.position, writer.position().await.unwrap());
+    assert_eq!(committed.position.block_id, Some(chain.main[9].block.id));
+    assert_eq!(committed.blocks_inserted, 10);
+    let admin = database.client(&database.admin()).await;
+    let before = everything(&admin).await;
+    let fenced = writer.apply(1, 0, 10, &operations).await.unwrap_err();
+    assert_eq!(fenced.kind(), ErrorKind::Fenced);
+    assert!(fenced.to_string().contains("seq 10"), "{fenced}");
+    assert!(before == everything(&admin).await);
+}
+
+/// Makes COMMIT wait for a lock that the test holds, so that the session can be ended in the middle of it.
+const SLOW_COMMIT: &str = "create function public.wait_at_commit() returns trigger language plpgsql security definer as $$ \
+     begin perform pg_advisory_xact_lock(4711); return null; end $$; \
+     create constraint trigger zz_wait after update on forebay.position deferrable initially deferred \
+     for each row execute function public.wait_at_commit()";
+
+#[tokio::test]
+async fn a_session_that_breaks_at_commit_leaves_the_outcome_unknown_and_the_position_tells() {
+    let chain = Chain::first_up_to(10);
+    let database = Database::new(&chain.parameters()).await;
+    let mut writer = database.writing().await;
+    apply(&mut writer, &chain.appends(1..=5), 10).await;
+    let admin = database.client(&database.admin()).await;
+    admin.batch_execute(SLOW_COMMIT).await.unwrap();
+    admin.batch_execute("select pg_advisory_lock(4711)").await.unwrap();
+
+    let operations = chain.appends(6..=6);
+    let applying = tokio::spawn(async move { writer.apply(1, 5, 6, &operations).await });
+    let waiting = "select pg_terminate_backend(pid) from pg_locks where locktype = 'advisory' and not granted \
+         and database = (select oid from pg_database where datname = current_database())";
+    while admin.query(waiting, &[]).await.unwrap().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    let unknown = applying.await.unwrap().unwrap_err();
+    assert_eq!(unknown.kind(), ErrorKind::OutcomeUnknown, "{unknown}");
+
+    admin.batch_execute("select pg_advisory_unlock(4711)").await.unwrap();
+    let mut writer = SlowWriter::connect(&database.writer()).await.unwrap();
+    assert_eq!(writer.position().await.unwrap().seq, 5);
+    writer.apply(1, 5, 6, &chain.appends(6..=6)).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_unreachable_server_is_unavailable() {
+    let mut config = tokio_postgres::Config::new();
+    config.host_path("/nonexistent").user("nobody").dbname("nothing");
+    let error = SlowWriter::connect(&config).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+}
