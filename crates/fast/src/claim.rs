@@ -68,7 +68,12 @@ impl FastTier {
     ///
     /// # Errors
     /// Fenced: the owner is not as seen, or `new_epoch` is not above its epoch.
-    pub async fn claim(&self, seen: Option<&Owner>, new_epoch: u64, holder: &Holder) -> Result<(), FastError> {
+    pub async fn claim(
+        &self,
+        seen: Option<&Owner>,
+        new_epoch: u64,
+        holder: &Holder,
+    ) -> Result<(), FastError> {
         let args = [
             seen.map(|owner| owner.epoch.to_string()).unwrap_or_default(),
             seen.map(|owner| owner.heartbeat.to_string()).unwrap_or_default(),

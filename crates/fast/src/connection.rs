@@ -15,6 +15,7 @@ use crate::facts::ServerFacts;
 use crate::head::{Head, Position, State};
 use crate::keys::{Buckets, Keys};
 use crate::library::{self, Answer, Assumed, Function};
+use crate::plan::Plan;
 
 /// The oldest Redis that has Functions.
 const REDIS_MAJOR_MIN: u32 = 7;
@@ -87,7 +88,8 @@ impl FastTier {
     /// Unavailable; misconfigured: the address, the rights, a chain name that cannot be a hash tag, Redis before 7.0.
     pub async fn connect(url: &str, chain: &str, options: FastOptions) -> Result<Self, FastError> {
         let keys = Keys::new(chain)?;
-        let client = Client::open(url).map_err(|error| FastError::of_connecting("read Redis' address", error))?;
+        let client =
+            Client::open(url).map_err(|error| FastError::of_connecting("read Redis' address", error))?;
         let address = client.get_connection_info().addr().to_string();
         let shared = Shared {
             client,
@@ -208,7 +210,7 @@ impl FastTier {
         }
     }
 
-    /// Several reads, atomic if the pipeline is. One value a command.
+    /// Several reads in one round trip, not atomic. One value a command.
     pub(crate) async fn ask_all(&self, doing: &str, pipeline: &Pipeline) -> Result<Vec<Value>, FastError> {
         if pipeline.is_empty() {
             return Ok(Vec::new());
@@ -228,10 +230,33 @@ impl FastTier {
         keys: &[String],
         args: &[Vec<u8>],
     ) -> Result<(), FastError> {
-        let doing = assumed.doing;
+        let value = self.call_function(assumed.doing, Effect::Change, function, keys, args).await?;
+        Answer::of(assumed.doing, value)?.accepted(assumed)
+    }
+
+    /// The fields of meta and one answer for each read, all at one point of the chain's history.
+    pub(crate) async fn read_together(&self, doing: &str, reads: Plan) -> Result<Vec<Value>, FastError> {
+        let (keys, args) = reads.into_parts(Vec::new());
+        match self.call_function(doing, Effect::Read, Function::Read, &keys, &args).await? {
+            Value::Array(values) => Ok(values),
+            other => {
+                Err(FastError::UnexpectedAnswer { doing: doing.to_owned(), detail: format!("{other:?}") })
+            }
+        }
+    }
+
+    async fn call_function(
+        &self,
+        doing: &str,
+        effect: Effect,
+        function: Function,
+        keys: &[String],
+        args: &[Vec<u8>],
+    ) -> Result<Value, FastError> {
         let size = keys.iter().map(String::len).sum::<usize>() + args.iter().map(Vec::len).sum::<usize>();
         let mut command = Cmd::with_capacity(3 + keys.len() + args.len(), size);
-        command.arg("FCALL").arg(function.name()).arg(keys.len()).arg(keys).arg(args);
+        command.arg(if effect == Effect::Read { "FCALL_RO" } else { "FCALL" });
+        command.arg(function.name()).arg(keys.len()).arg(keys).arg(args);
         let (mut connection, generation) = self.link().await?;
         let mut answer = command.query_async::<Value>(&mut connection).await;
         if answer.as_ref().is_err_and(library::is_missing) {
@@ -240,8 +265,8 @@ impl FastTier {
             answer = command.query_async::<Value>(&mut connection).await;
         }
         match answer {
-            Ok(value) => Answer::of(doing, value)?.accepted(assumed),
-            Err(error) => Err(self.failed(doing, Effect::Change, error, generation).await),
+            Ok(value) => Ok(value),
+            Err(error) => Err(self.failed(doing, effect, error, generation).await),
         }
     }
 
@@ -252,10 +277,8 @@ impl FastTier {
             return Ok((connection.clone(), link.generation));
         }
         let doing = format!("connect to Redis at {}", self.shared.address);
-        let (connection, peer) = self
-            .open(link.peer.as_ref())
-            .await
-            .map_err(|error| FastError::of_connecting(&doing, error))?;
+        let (connection, peer) =
+            self.open(link.peer.as_ref()).await.map_err(|error| FastError::of_connecting(&doing, error))?;
         if link.peer.as_ref().is_some_and(|old| old.run_id != peer.run_id) {
             tracing::warn!(address = %self.shared.address, run_id = %peer.run_id, "another run of Redis answers now");
         }
@@ -298,8 +321,8 @@ impl FastTier {
     }
 }
 
-/// Loads the library unless the server has exactly this code. A reader without the right to load or to list functions
-/// goes on without: it needs none.
+/// Loads the library unless the server has exactly this code. Who may not list or load functions goes on without: the
+/// node that holds the chain has loaded it.
 async fn load_library(connection: &mut MultiplexedConnection) -> Result<(), RedisError> {
     let mut list = redis::cmd("FUNCTION");
     list.arg("LIST").arg("LIBRARYNAME").arg(library::NAME).arg("WITHCODE");
@@ -319,8 +342,8 @@ async fn load_library(connection: &mut MultiplexedConnection) -> Result<(), Redi
     }
 }
 
-/// Reads need no function: a reader's rights, a replica or full memory do not keep it from connecting. A writer is told
-/// at its first call.
+/// A reader's rights, a replica or full memory do not keep anybody from connecting; a call whose function is missing
+/// says so.
 fn may_go_on_without(error: &RedisError) -> bool {
     matches!(error.code(), Some("NOPERM" | "READONLY" | "OOM" | "MISCONF"))
 }

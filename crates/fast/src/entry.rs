@@ -103,11 +103,9 @@ impl OutboxEntry {
                 ("id", number(id.0)),
                 ("tip", number(tip.0)),
             ],
-            Operation::Rewind { height, tip } => vec![
-                ("op", b"rewind".to_vec()),
-                ("height", number((*height).into())),
-                ("tip", number(tip.0)),
-            ],
+            Operation::Rewind { height, tip } => {
+                vec![("op", b"rewind".to_vec()), ("height", number((*height).into())), ("tip", number(tip.0))]
+            }
         };
         let sum = checksum(self.position, fields.iter().map(|(name, value)| (*name, value.as_slice())));
         fields.push(("sum", sum.into_bytes()));
@@ -132,7 +130,8 @@ impl OutboxEntry {
         if last.0 != "sum" || last.1 != sum.as_bytes() {
             return Err(corrupt("the checksum does not fit"));
         }
-        let operation = read_operation(others).ok_or_else(|| corrupt("unknown operation or missing fields"))?;
+        let operation =
+            read_operation(others).ok_or_else(|| corrupt("unknown operation or missing fields"))?;
         let entry = Self { position, operation };
         let written = entry.to_fields();
         let same = written.len() == fields.len()

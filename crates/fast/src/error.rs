@@ -225,8 +225,12 @@ impl FastError {
         match self.kind() {
             FastErrorKind::Unavailable => "Check that the Redis server runs and that its address is right.",
             FastErrorKind::OutcomeUnknown => "The node asks Redis what it has before it goes on.",
-            FastErrorKind::Fenced => "Another node took the chain, or Redis was emptied; start this node again.",
-            FastErrorKind::Conflict => "The node reads the head again; the operation may be accepted already.",
+            FastErrorKind::Fenced => {
+                "Another node took the chain, or Redis was emptied; start this node again."
+            }
+            FastErrorKind::Conflict => {
+                "The node reads the head again; the operation may be accepted already."
+            }
             FastErrorKind::NotReady => "Wait until the restore from PostgreSQL is complete.",
             FastErrorKind::Stale => "Redis lost data; it must be restored from PostgreSQL.",
             FastErrorKind::OutOfMemory => "Raise Redis' maxmemory, or let the slow tier catch up.",

@@ -29,7 +29,8 @@ pub struct ServerFacts {
 
 impl ServerFacts {
     pub(crate) fn of_info(info: &str) -> Self {
-        let lines: HashMap<&str, &str> = info.lines().filter_map(|line| line.trim_end().split_once(':')).collect();
+        let lines: HashMap<&str, &str> =
+            info.lines().filter_map(|line| line.trim_end().split_once(':')).collect();
         let text = |name: &str| lines.get(name).copied().unwrap_or_default().to_owned();
         let number = |name: &str| lines.get(name).and_then(|value| value.parse().ok()).unwrap_or_default();
         Self {

@@ -236,7 +236,10 @@ impl Meta<'_> {
     }
 
     fn corrupt(&self, name: &str, text: &str) -> FastError {
-        FastError::Corrupt { key: format!("{} {name}", self.key), detail: format!("\"{text}\" is not a number") }
+        FastError::Corrupt {
+            key: format!("{} {name}", self.key),
+            detail: format!("\"{text}\" is not a number"),
+        }
     }
 
     fn tip(&self) -> Result<Option<Tip>, FastError> {

@@ -144,6 +144,19 @@ local function clean(keys, args)
   return { 'OK' }
 end
 
+-- Reads at one point of the chain's history. args: a plan of reads, in the form of a plan of writes. Answers all fields
+-- of meta, then one answer a read. (MULTI would do, but Redis refuses even reads in it while its memory is full.)
+local function read(keys, args)
+  local answers = { redis.call('HGETALL', keys[META]) }
+  local at = 1
+  while at <= #args do
+    local name, key, count = args[at], keys[tonumber(args[at + 1])], tonumber(args[at + 2])
+    answers[#answers + 1] = redis.call(name, key, unpack(args, at + 3, at + 2 + count))
+    at = at + 3 + count
+  end
+  return answers
+end
+
 local function larger(a, b)
   return #a > #b or (#a == #b and a > b)
 end
@@ -182,6 +195,8 @@ end
 -- trimming, cleaning and ownership must work then too.
 redis.register_function('forebay_v1_step', step)
 redis.register_function('forebay_v1_write', write)
+
+redis.register_function({ function_name = 'forebay_v1_read', callback = read, flags = { 'no-writes' } })
 
 local function register_for_full_memory(name, callback)
   redis.register_function({ function_name = name, callback = callback, flags = { 'allow-oom' } })

@@ -30,6 +30,8 @@ pub(crate) enum Function {
     Heartbeat,
     /// Gives the chain up.
     Release,
+    /// Reads, also while memory is full, also on a replica.
+    Read,
 }
 
 impl Function {
@@ -44,6 +46,7 @@ impl Function {
             Self::Claim => "forebay_v1_claim",
             Self::Heartbeat => "forebay_v1_heartbeat",
             Self::Release => "forebay_v1_release",
+            Self::Read => "forebay_v1_read",
         }
     }
 }
@@ -81,8 +84,9 @@ pub(crate) struct Answer {
 
 impl Answer {
     pub(crate) fn of(doing: &str, value: Value) -> Result<Self, FastError> {
-        let words: Vec<Vec<u8>> = redis::from_redis_value(value)
-            .map_err(|error| FastError::UnexpectedAnswer { doing: doing.to_owned(), detail: error.to_string() })?;
+        let words: Vec<Vec<u8>> = redis::from_redis_value(value).map_err(|error| {
+            FastError::UnexpectedAnswer { doing: doing.to_owned(), detail: error.to_string() }
+        })?;
         let mut words = words.iter().map(|word| String::from_utf8_lossy(word).into_owned());
         let word = words.next().unwrap_or_default();
         Ok(Self { word, details: words.collect() })

@@ -83,13 +83,13 @@ impl FastTier {
     /// Unavailable or corrupt.
     pub async fn outbox_range(&self) -> Result<Option<OutboxRange>, FastError> {
         let key = self.keys().outbox();
-        let mut pipeline = redis::pipe();
-        pipeline.atomic();
-        pipeline.cmd("XLEN").arg(&key);
-        pipeline.cmd("XRANGE").arg(&key).arg("-").arg("+").arg("COUNT").arg(1);
-        pipeline.cmd("XREVRANGE").arg(&key).arg("+").arg("-").arg("COUNT").arg(1);
-        let values = self.ask_all("read the outbox' range", &pipeline).await?;
-        let [length, first, last] = <[Value; 3]>::try_from(values).map_err(|_| unexpected("three answers"))?;
+        let mut reads = Plan::new(self.keys());
+        reads.read_key("XLEN", key.clone());
+        reads.read("XRANGE", key.clone(), ("-", "+", "COUNT", 1));
+        reads.read("XREVRANGE", key, ("+", "-", "COUNT", 1));
+        let values = self.read_together("read the outbox' range", reads).await?;
+        let [_meta, length, first, last] =
+            <[Value; 4]>::try_from(values).map_err(|_| unexpected("four answers"))?;
         let position = |value: Value| -> Result<Option<Position>, FastError> {
             let entries: StreamEntries = redis::from_redis_value(value).map_err(unexpected)?;
             Ok(entries.first().and_then(|(id, _)| Position::parse(id)))

@@ -1,6 +1,9 @@
-//! What a call is to write: a flat list that the functions check whole before they write any of it.
+//! What a call is to write: a flat list that the functions check whole before they write any of it. What it is to read
+//! has the same form.
 
 use std::collections::HashMap;
+
+use redis::ToRedisArgs;
 
 use crate::keys::Keys;
 
@@ -48,12 +51,23 @@ impl Plan {
         }
     }
 
+    /// A read of a whole key. Answers come in the order of the reads.
+    pub(crate) fn read_key(&mut self, command: &str, key: String) {
+        self.push(command, key, []);
+    }
+
+    /// A read of a part of a key.
+    pub(crate) fn read(&mut self, command: &str, key: String, args: impl ToRedisArgs) {
+        self.push(command, key, args.to_redis_args());
+    }
+
     pub(crate) fn set_fields<F, V>(&mut self, key: String, pairs: impl IntoIterator<Item = (F, V)>)
     where
         F: Into<Vec<u8>>,
         V: Into<Vec<u8>>,
     {
-        let args: Vec<Vec<u8>> = pairs.into_iter().flat_map(|(field, value)| [field.into(), value.into()]).collect();
+        let args: Vec<Vec<u8>> =
+            pairs.into_iter().flat_map(|(field, value)| [field.into(), value.into()]).collect();
         if !args.is_empty() {
             self.push("HSET", key, args);
         }

@@ -13,6 +13,7 @@ use crate::codec::round::decode_keys;
 use crate::connection::FastTier;
 use crate::error::FastError;
 use crate::head::At;
+use crate::plan::Plan;
 use crate::step::member_key;
 use crate::working_set::{READ_ATTEMPTS_MAX, moved_on, take};
 
@@ -64,10 +65,12 @@ impl FastTier {
     pub async fn account(&self, address: Address) -> Result<At<Option<Account>>, FastError> {
         for _ in 0..READ_ATTEMPTS_MAX {
             let buckets = self.buckets().await?;
-            let mut pipeline = redis::pipe();
+            let mut reads = Plan::new(self.keys());
             let key = self.keys().account_bucket(buckets.of_account(address));
-            pipeline.cmd("HGET").arg(key).arg(&address.0.to_be_bytes());
-            let Some((head, values)) = self.snapshot("read an account", &pipeline, &buckets).await? else { continue };
+            reads.read("HGET", key, &address.0.to_be_bytes());
+            let Some((head, values)) = self.snapshot("read an account", reads, &buckets).await? else {
+                continue;
+            };
             let found: Vec<Option<Vec<u8>>> = take(&mut values.into_iter(), 1)?;
             let records = found.into_iter().flatten().map(|value| (address, value)).collect();
             let Some(accounts) = self.resolve(&head, records).await? else { continue };
@@ -85,12 +88,15 @@ impl FastTier {
         for _ in 0..READ_ATTEMPTS_MAX {
             let buckets = self.buckets().await?;
             let end = from_bucket.saturating_add(buckets_max.max(1)).min(buckets.accounts);
-            let mut pipeline = redis::pipe();
-            let names: Vec<String> = (from_bucket..end).map(|bucket| self.keys().account_bucket(bucket)).collect();
+            let mut reads = Plan::new(self.keys());
+            let names: Vec<String> =
+                (from_bucket..end).map(|bucket| self.keys().account_bucket(bucket)).collect();
             names.iter().for_each(|key| {
-                pipeline.cmd("HGETALL").arg(key);
+                reads.read_key("HGETALL", key.clone());
             });
-            let Some((head, values)) = self.snapshot("read accounts", &pipeline, &buckets).await? else { continue };
+            let Some((head, values)) = self.snapshot("read accounts", reads, &buckets).await? else {
+                continue;
+            };
             let hashes: Vec<HashMap<Vec<u8>, Vec<u8>>> = take(&mut values.into_iter(), names.len())?;
             let mut records = Vec::new();
             for (key, hash) in names.iter().zip(hashes) {
@@ -132,11 +138,11 @@ impl FastTier {
     pub async fn block(&self, id: BlockId) -> Result<At<Option<Block>>, FastError> {
         let mut height = None;
         for _ in 0..READ_ATTEMPTS_MAX {
-            let mut pipeline = redis::pipe();
-            pipeline.cmd("GET").arg(self.keys().block(id));
+            let mut reads = Plan::new(self.keys());
+            reads.read_key("GET", self.keys().block(id));
             // A block that was taken back leaves its body for the outbox: the height index tells it from the chain's.
-            pipeline.cmd("HGET").arg(self.keys().heights()).arg(height.unwrap_or(0));
-            let (head, values) = self.snapshot_anywhere("read a block", &pipeline).await?;
+            reads.read("HGET", self.keys().heights(), height.unwrap_or(0));
+            let (head, values) = self.snapshot_anywhere("read a block", reads).await?;
             let values: Vec<Option<Vec<u8>>> = take(&mut values.into_iter(), 2)?;
             let [body, indexed] = values.as_slice() else { return Err(moved_on("read a block")) };
             let block = self.block_of(id, body.as_deref())?;
@@ -158,10 +164,10 @@ impl FastTier {
     pub async fn block_at(&self, height: Height) -> Result<At<Option<Block>>, FastError> {
         let mut id = None;
         for _ in 0..READ_ATTEMPTS_MAX {
-            let mut pipeline = redis::pipe();
-            pipeline.cmd("HGET").arg(self.keys().heights()).arg(height);
-            pipeline.cmd("GET").arg(self.keys().block(id.unwrap_or(BlockId(0))));
-            let (head, values) = self.snapshot_anywhere("read a block by height", &pipeline).await?;
+            let mut reads = Plan::new(self.keys());
+            reads.read("HGET", self.keys().heights(), height);
+            reads.read_key("GET", self.keys().block(id.unwrap_or(BlockId(0))));
+            let (head, values) = self.snapshot_anywhere("read a block by height", reads).await?;
             let values: Vec<Option<Vec<u8>>> = take(&mut values.into_iter(), 2)?;
             let [indexed, body] = values.as_slice() else { return Err(moved_on("read a block by height")) };
             let Some(indexed) = indexed else { return Ok(At { at: head.point(), value: None }) };
@@ -195,10 +201,10 @@ impl FastTier {
     pub async fn transaction(&self, id: TransactionId) -> Result<At<Option<Located>>, FastError> {
         for _ in 0..READ_ATTEMPTS_MAX {
             let buckets = self.buckets().await?;
-            let mut pipeline = redis::pipe();
+            let mut reads = Plan::new(self.keys());
             let key = self.keys().transaction_bucket(buckets.of_transaction(id));
-            pipeline.cmd("HGET").arg(key).arg(&id.0.to_be_bytes());
-            let Some((head, values)) = self.snapshot("find a transaction", &pipeline, &buckets).await? else {
+            reads.read("HGET", key, &id.0.to_be_bytes());
+            let Some((head, values)) = self.snapshot("find a transaction", reads, &buckets).await? else {
                 continue;
             };
             let heights: Vec<Option<Height>> = take(&mut values.into_iter(), 1)?;
@@ -238,20 +244,20 @@ impl FastTier {
             RankedBy::VotesWeight => self.keys().rank_weight(),
         };
         let key = self.keys().delegates();
-        let mut pipeline = redis::pipe();
-        pipeline.cmd("ZRANGE").arg(&ranking).arg(offset).arg(last);
         for _ in 0..READ_ATTEMPTS_MAX {
-            let (head, values) = self.snapshot_anywhere("read a ranking", &pipeline).await?;
+            let mut reads = Plan::new(self.keys());
+            reads.read("ZRANGE", ranking.clone(), (offset, last));
+            let (head, values) = self.snapshot_anywhere("read a ranking", reads).await?;
             let members: Vec<Vec<Vec<u8>>> = take(&mut values.into_iter(), 1)?;
-            let mut accounts = redis::pipe();
+            let mut accounts = Plan::new(self.keys());
             for member in members.iter().flatten() {
                 let public_key = member_key(member).ok_or_else(|| FastError::Corrupt {
                     key: ranking.clone(),
                     detail: format!("a member of {} bytes", member.len()),
                 })?;
-                accounts.cmd("HGET").arg(&key).arg(&Address::of(&public_key).0.to_be_bytes());
+                accounts.read("HGET", key.clone(), &Address::of(&public_key).0.to_be_bytes());
             }
-            let (now, values) = self.snapshot_anywhere("read ranked delegates", &accounts).await?;
+            let (now, values) = self.snapshot_anywhere("read ranked delegates", accounts).await?;
             if now.point() != head.point() {
                 continue;
             }
@@ -277,9 +283,9 @@ impl FastTier {
     /// Not ready, stale, unavailable, corrupt.
     pub async fn forgers(&self, round: u32) -> Result<At<Option<Vec<PublicKey>>>, FastError> {
         let key = self.keys().forgers(round);
-        let mut pipeline = redis::pipe();
-        pipeline.cmd("GET").arg(&key);
-        let (head, values) = self.snapshot_anywhere("read a forger list", &pipeline).await?;
+        let mut reads = Plan::new(self.keys());
+        reads.read_key("GET", key.clone());
+        let (head, values) = self.snapshot_anywhere("read a forger list", reads).await?;
         let found: Vec<Option<Vec<u8>>> = take(&mut values.into_iter(), 1)?;
         let value = found
             .into_iter()
@@ -295,10 +301,10 @@ impl FastTier {
     /// # Errors
     /// Not ready, stale, unavailable, corrupt.
     pub async fn counts(&self) -> Result<At<Counts>, FastError> {
-        let mut pipeline = redis::pipe();
-        pipeline.cmd("HLEN").arg(self.keys().delegates());
-        pipeline.cmd("HLEN").arg(self.keys().heights());
-        let (head, values) = self.snapshot_anywhere("count", &pipeline).await?;
+        let mut reads = Plan::new(self.keys());
+        reads.read_key("HLEN", self.keys().delegates());
+        reads.read_key("HLEN", self.keys().heights());
+        let (head, values) = self.snapshot_anywhere("count", reads).await?;
         let lengths: Vec<u64> = take(&mut values.into_iter(), 2)?;
         let [delegates, blocks_kept] = lengths.as_slice() else { return Err(moved_on("count")) };
         let value = Counts {

@@ -119,7 +119,14 @@ impl FastTier {
         ];
         plan.set_fields(self.keys().meta(), fields);
         self.write_plan(epoch, "begin to restore", Function::Write, State::Cleaning.word(), plan).await?;
-        Ok(Restore { tier: self.clone(), epoch, buckets, names: HashMap::new(), accounts: 0, transactions: 0 })
+        Ok(Restore {
+            tier: self.clone(),
+            epoch,
+            buckets,
+            names: HashMap::new(),
+            accounts: 0,
+            transactions: 0,
+        })
     }
 }
 
@@ -190,7 +197,10 @@ impl Restore {
     ///
     /// # Errors
     /// As [`load_accounts`](Self::load_accounts).
-    pub async fn load_transactions(&mut self, transactions: &[(TransactionId, Height)]) -> Result<(), FastError> {
+    pub async fn load_transactions(
+        &mut self,
+        transactions: &[(TransactionId, Height)],
+    ) -> Result<(), FastError> {
         let keys = self.tier.keys();
         let plan_chunk = |chunk: &[(TransactionId, Height)]| {
             let mut plan = Plan::new(keys);
@@ -274,7 +284,8 @@ impl Restore {
         let RestoredHead { position, tip, genesis_account } = head;
         let keys = self.tier.keys();
         let accounts = self.count(self.buckets.accounts, |bucket| keys.account_bucket(bucket)).await?;
-        let transactions = self.count(self.buckets.transactions, |bucket| keys.transaction_bucket(bucket)).await?;
+        let transactions =
+            self.count(self.buckets.transactions, |bucket| keys.transaction_bucket(bucket)).await?;
         let expected_transactions = tip.map_or(0, |tip| tip.transactions_total);
         for (what, found, expected) in [
             ("accounts", accounts, self.accounts),

@@ -110,7 +110,10 @@ impl FastTier {
         self.step(&doing, Function::StepBack, fence, &entry, |keys, _| {
             let mut plan = Plan::new(keys);
             let state = ("state", State::Rewinding.to_string());
-            plan.set_fields(keys.meta(), [state, ("epoch", fence.epoch.to_string()), ("seq", seq.to_string())]);
+            plan.set_fields(
+                keys.meta(),
+                [state, ("epoch", fence.epoch.to_string()), ("seq", seq.to_string())],
+            );
             Ok(plan)
         })
         .await
@@ -130,7 +133,8 @@ impl FastTier {
         let assumed = Assumed { doing, epoch: fence.epoch, seq: fence.seq, tip: &tip };
         for last_attempt in [false, true] {
             let buckets = self.buckets().await?;
-            let (keys, args) = plan(self.keys(), &buckets)?.into_parts(step_args(fence, &tip, &buckets, entry));
+            let (keys, args) =
+                plan(self.keys(), &buckets)?.into_parts(step_args(fence, &tip, &buckets, entry));
             match self.call(assumed, function, &keys, &args).await {
                 Err(FastError::BucketsChanged { .. }) if !last_attempt => self.head().await.map(|_| ())?,
                 result => {
@@ -279,7 +283,8 @@ impl DelegateChanges {
         let (old, new) = (before.map(rank_members).transpose()?, after.map(rank_members).transpose()?);
         let (old, new) = (old.flatten(), new.flatten());
         if let (Some(account), Some(_)) = (after, &new) {
-            self.written.push((account.address.0.to_be_bytes().to_vec(), AccountRecord::of(account).into_bytes()));
+            self.written
+                .push((account.address.0.to_be_bytes().to_vec(), AccountRecord::of(account).into_bytes()));
         } else if let (Some(account), Some(_)) = (before, &old) {
             self.removed.push(account.address.0.to_be_bytes().to_vec());
         }

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use forebay_ledger::account::Account;
 use forebay_ledger::ids::{Address, Height, TransactionId};
 use forebay_ledger::state::{Needs, RoundState, UndoRecord};
-use redis::{FromRedisValue, Pipeline, Value};
+use redis::{FromRedisValue, Value};
 
 use crate::codec::account::{MARKER_DELEGATE, MARKER_SIDE, decode_account};
 use crate::codec::round::{decode_closer, decode_keys, decode_round_block};
@@ -15,6 +15,7 @@ use crate::connection::FastTier;
 use crate::error::FastError;
 use crate::head::{At, Head};
 use crate::keys::Buckets;
+use crate::plan::Plan;
 
 /// How often a read starts again because the chain moved on between its two halves.
 pub(crate) const READ_ATTEMPTS_MAX: u32 = 64;
@@ -38,19 +39,20 @@ impl FastTier {
     pub async fn read_needs(&self, needs: &Needs) -> Result<At<LoadedNeeds>, FastError> {
         for _ in 0..READ_ATTEMPTS_MAX {
             let buckets = self.buckets().await?;
-            let mut pipeline = redis::pipe();
+            let mut reads = Plan::new(self.keys());
             for address in &needs.accounts {
                 let key = self.keys().account_bucket(buckets.of_account(*address));
-                pipeline.cmd("HGET").arg(key).arg(&address.0.to_be_bytes());
+                reads.read("HGET", key, &address.0.to_be_bytes());
             }
             for id in &needs.transactions {
                 let key = self.keys().transaction_bucket(buckets.of_transaction(*id));
-                pipeline.cmd("HGET").arg(key).arg(&id.0.to_be_bytes());
+                reads.read("HGET", key, &id.0.to_be_bytes());
             }
             for name in &needs.usernames {
-                pipeline.cmd("HEXISTS").arg(self.keys().names()).arg(name);
+                reads.read("HEXISTS", self.keys().names(), name);
             }
-            let Some((head, values)) = self.snapshot("read what a block needs", &pipeline, &buckets).await? else {
+            let Some((head, values)) = self.snapshot("read what a block needs", reads, &buckets).await?
+            else {
                 continue;
             };
             let mut values = values.into_iter();
@@ -62,8 +64,19 @@ impl FastTier {
             let Some(accounts) = self.resolve(&head, records).await? else { continue };
             let value = LoadedNeeds {
                 accounts,
-                usernames: needs.usernames.iter().zip(taken).filter(|(_, taken)| *taken).map(|(n, _)| n.clone()).collect(),
-                transactions: needs.transactions.iter().zip(heights).filter_map(|(id, h)| Some((*id, h?))).collect(),
+                usernames: needs
+                    .usernames
+                    .iter()
+                    .zip(taken)
+                    .filter(|(_, taken)| *taken)
+                    .map(|(n, _)| n.clone())
+                    .collect(),
+                transactions: needs
+                    .transactions
+                    .iter()
+                    .zip(heights)
+                    .filter_map(|(id, h)| Some((*id, h?)))
+                    .collect(),
             };
             return Ok(At { at: head.point(), value });
         }
@@ -76,12 +89,15 @@ impl FastTier {
     /// Not ready, stale, unavailable, corrupt.
     pub async fn all_delegates(&self) -> Result<At<Vec<Account>>, FastError> {
         let key = self.keys().delegates();
-        let mut pipeline = redis::pipe();
-        pipeline.cmd("HGETALL").arg(&key);
-        let (head, values) = self.snapshot_anywhere("read the delegates", &pipeline).await?;
+        let mut reads = Plan::new(self.keys());
+        reads.read_key("HGETALL", key.clone());
+        let (head, values) = self.snapshot_anywhere("read the delegates", reads).await?;
         let mut fields: Vec<HashMap<Vec<u8>, Vec<u8>>> = take(&mut values.into_iter(), 1)?;
         let fields = fields.pop().unwrap_or_default();
-        let value = fields.iter().map(|(field, value)| self.account_of(&key, field, value)).collect::<Result<_, _>>()?;
+        let value = fields
+            .iter()
+            .map(|(field, value)| self.account_of(&key, field, value))
+            .collect::<Result<_, _>>()?;
         Ok(At { at: head.point(), value })
     }
 
@@ -93,11 +109,11 @@ impl FastTier {
         let mut round = self.head().await?.round;
         for _ in 0..READ_ATTEMPTS_MAX {
             let keys = self.keys();
-            let mut pipeline = redis::pipe();
-            pipeline.cmd("GET").arg(keys.forgers(round));
-            pipeline.cmd("LRANGE").arg(keys.round_blocks()).arg(0).arg(-1);
-            pipeline.cmd("LRANGE").arg(keys.closers()).arg(0).arg(-1);
-            let (head, values) = self.snapshot_anywhere("read the running round", &pipeline).await?;
+            let mut reads = Plan::new(self.keys());
+            reads.read_key("GET", keys.forgers(round));
+            reads.read("LRANGE", keys.round_blocks(), (0, -1));
+            reads.read("LRANGE", keys.closers(), (0, -1));
+            let (head, values) = self.snapshot_anywhere("read the running round", reads).await?;
             if head.tip.is_none() {
                 return Ok(At { at: head.point(), value: None });
             }
@@ -156,16 +172,10 @@ impl FastTier {
     pub(crate) async fn snapshot_anywhere(
         &self,
         doing: &str,
-        reads: &Pipeline,
+        reads: Plan,
     ) -> Result<(Head, Vec<Value>), FastError> {
         let key = self.keys().meta();
-        let mut pipeline = redis::pipe();
-        pipeline.atomic();
-        pipeline.cmd("HGETALL").arg(&key);
-        reads.cmd_iter().for_each(|command| {
-            pipeline.add_command(command.clone());
-        });
-        let mut values = self.ask_all(doing, &pipeline).await?.into_iter();
+        let mut values = self.read_together(doing, reads).await?.into_iter();
         let fields: Vec<HashMap<String, String>> = take(&mut values, 1)?;
         let head = Head::of_fields(&key, &fields.into_iter().next().unwrap_or_default())?;
         self.remember_buckets(&head);
@@ -177,7 +187,7 @@ impl FastTier {
     pub(crate) async fn snapshot(
         &self,
         doing: &str,
-        reads: &Pipeline,
+        reads: Plan,
         buckets: &Buckets,
     ) -> Result<Option<(Head, Vec<Value>)>, FastError> {
         let (head, values) = self.snapshot_anywhere(doing, reads).await?;
@@ -190,18 +200,18 @@ impl FastTier {
         head: &Head,
         mut records: Vec<(Address, Vec<u8>)>,
     ) -> Result<Option<Vec<Account>>, FastError> {
-        let mut pipeline = redis::pipe();
+        let mut reads = Plan::new(self.keys());
         let mut followed = Vec::new();
         for (at, (address, value)) in records.iter().enumerate() {
             match value.as_slice() {
-                [MARKER_SIDE] => pipeline.cmd("GET").arg(self.keys().long_account(*address)),
-                [MARKER_DELEGATE] => pipeline.cmd("HGET").arg(self.keys().delegates()).arg(&address.0.to_be_bytes()),
+                [MARKER_SIDE] => reads.read_key("GET", self.keys().long_account(*address)),
+                [MARKER_DELEGATE] => reads.read("HGET", self.keys().delegates(), &address.0.to_be_bytes()),
                 _ => continue,
-            };
+            }
             followed.push(at);
         }
         if !followed.is_empty() {
-            let (now, values) = self.snapshot_anywhere("read long accounts", &pipeline).await?;
+            let (now, values) = self.snapshot_anywhere("read long accounts", reads).await?;
             if now.point() != head.point() {
                 return Ok(None);
             }
@@ -215,7 +225,8 @@ impl FastTier {
             }
         }
         let decode = |(address, value): &(Address, Vec<u8>)| {
-            decode_account(*address, value).map_err(|cause| FastError::corrupt(self.account_name(*address), cause))
+            decode_account(*address, value)
+                .map_err(|cause| FastError::corrupt(self.account_name(*address), cause))
         };
         records.iter().map(decode).collect::<Result<_, _>>().map(Some)
     }

@@ -86,8 +86,14 @@ async fn assert_needs(bench: &Bench, state: &MemoryState, needs: &Needs) {
     let loaded = bench.tier.read_needs(needs).await.unwrap().value;
     let expected: Vec<Account> = needs.accounts.iter().filter_map(|a| state.account(*a).cloned()).collect();
     assert_eq!(loaded.accounts, expected);
-    assert_eq!(loaded.usernames, needs.usernames.iter().filter(|n| state.has_username(n)).cloned().collect::<Vec<_>>());
-    assert_eq!(loaded.transactions.len(), needs.transactions.iter().filter(|id| state.has_transaction(**id)).count());
+    assert_eq!(
+        loaded.usernames,
+        needs.usernames.iter().filter(|n| state.has_username(n)).cloned().collect::<Vec<_>>()
+    );
+    assert_eq!(
+        loaded.transactions.len(),
+        needs.transactions.iter().filter(|id| state.has_transaction(**id)).count()
+    );
 }
 
 #[tokio::test]
@@ -102,7 +108,10 @@ async fn a_step_with_a_wrong_epoch_seq_tip_or_state_changes_no_byte() {
     let attempt = |fence: Fence, entry: OutboxEntry| {
         let tier = bench.tier.clone();
         async move {
-            tier.apply(&fence, &next.changes, next.undo.as_ref(), &next.block, &entry).await.unwrap_err().kind()
+            tier.apply(&fence, &next.changes, next.undo.as_ref(), &next.block, &entry)
+                .await
+                .unwrap_err()
+                .kind()
         }
     };
     let before = bench.dump().await;
@@ -131,7 +140,11 @@ async fn a_step_with_a_wrong_epoch_seq_tip_or_state_changes_no_byte() {
     assert_eq!(attempt(fence, taken).await, FastErrorKind::Defect);
     assert_eq!(bench.dump().await, before);
 
-    bench.tier.rewind(&fence, fence.seq + 1, RewindTarget { height: 1, id: chain.applied[0].block.id }).await.unwrap();
+    bench
+        .tier
+        .rewind(&fence, fence.seq + 1, RewindTarget { height: 1, id: chain.applied[0].block.id })
+        .await
+        .unwrap();
     let rewinding = Fence { seq: fence.seq + 1, ..fence };
     let before = bench.dump().await;
     assert_eq!(attempt(rewinding, next_entry(&rewinding, next, None)).await, FastErrorKind::NotReady);
@@ -165,7 +178,8 @@ async fn a_foreign_value_in_the_way_refuses_the_step_whole() {
     let _: i64 = bench.command(&["RPUSH", &in_the_way, "x"]).await;
     let before = bench.dump().await;
     let entry = next_entry(&fence, next, None);
-    let error = bench.tier.apply(&fence, &next.changes, next.undo.as_ref(), &next.block, &entry).await.unwrap_err();
+    let error =
+        bench.tier.apply(&fence, &next.changes, next.undo.as_ref(), &next.block, &entry).await.unwrap_err();
     assert_eq!(error.kind(), FastErrorKind::Corrupt);
     assert!(error.to_string().contains(&in_the_way), "{error}");
     assert_eq!(bench.dump().await, before);
@@ -184,7 +198,8 @@ async fn with_full_memory_a_step_is_refused_whole_and_taking_back_works() {
     let _: () = bench.command(&["CONFIG", "SET", "maxmemory", "1"]).await;
     let before = bench.dump().await;
     let entry = next_entry(&fence, &next, None);
-    let error = bench.tier.apply(&fence, &next.changes, next.undo.as_ref(), &next.block, &entry).await.unwrap_err();
+    let error =
+        bench.tier.apply(&fence, &next.changes, next.undo.as_ref(), &next.block, &entry).await.unwrap_err();
     assert_eq!(error.kind(), FastErrorKind::OutOfMemory);
     assert_eq!(bench.dump().await, before);
 

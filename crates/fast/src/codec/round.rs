@@ -31,11 +31,7 @@ fn put_round_block(out: &mut Vec<u8>, block: &RoundBlock) {
 }
 
 fn read_round_block(reader: &mut Reader<'_>) -> Result<RoundBlock, CodecError> {
-    Ok(RoundBlock {
-        generator: PublicKey(reader.array()?),
-        fees: reader.signed()?,
-        reward: reader.signed()?,
-    })
+    Ok(RoundBlock { generator: PublicKey(reader.array()?), fees: reader.signed()?, reward: reader.signed()? })
 }
 
 /// A closing block: generator's key, height.

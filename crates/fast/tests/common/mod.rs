@@ -5,9 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use forebay_fast::{
-    Expected, FastOptions, FastTier, Fence, Holder, OutboxEntry, Position, RestoredHead,
-};
+use forebay_fast::{Expected, FastOptions, FastTier, Fence, Holder, OutboxEntry, Position, RestoredHead};
 use forebay_ledger::apply::Applied;
 use forebay_ledger::crypto::Checker;
 use forebay_ledger::json::parse_block;
@@ -36,8 +34,10 @@ impl Bench {
     pub async fn new() -> Self {
         let servers = TestServers::start_redis().await.unwrap();
         let url = servers.redis().redis_url();
-        let options =
-            FastOptions { connect_timeout: Duration::from_secs(5), response_timeout: Duration::from_secs(20) };
+        let options = FastOptions {
+            connect_timeout: Duration::from_secs(5),
+            response_timeout: Duration::from_secs(20),
+        };
         let tier = FastTier::connect(&url, "test", options).await.unwrap();
         let client = redis::Client::open(url).unwrap();
         let raw = client.get_multiplexed_async_connection().await.unwrap();
@@ -55,9 +55,9 @@ impl Bench {
     pub async fn restore_empty(&self) {
         self.tier.begin_clean(EPOCH).await.unwrap();
         self.tier.clean(EPOCH, |_| {}).await.unwrap();
-        let restore = self.tier.begin_restore(EPOCH, Expected { accounts: 0, transactions: 0 }).await.unwrap();
-        let head =
-            RestoredHead { position: Position { epoch: 0, seq: 0 }, tip: None, genesis_account: None };
+        let restore =
+            self.tier.begin_restore(EPOCH, Expected { accounts: 0, transactions: 0 }).await.unwrap();
+        let head = RestoredHead { position: Position { epoch: 0, seq: 0 }, tip: None, genesis_account: None };
         restore.finish(&head).await.unwrap();
     }
 
@@ -81,7 +81,11 @@ impl Bench {
         commands.for_each(|command| {
             pipeline.add_command(command);
         });
-        if pipeline.is_empty() { Vec::new() } else { pipeline.query_async(&mut self.raw.clone()).await.unwrap() }
+        if pipeline.is_empty() {
+            Vec::new()
+        } else {
+            pipeline.query_async(&mut self.raw.clone()).await.unwrap()
+        }
     }
 
     /// Every key, byte for byte as Redis stores it.
@@ -155,7 +159,7 @@ pub fn next_entry(fence: &Fence, applied: &Applied, forgers: Option<&[PublicKey]
 pub struct Chain {
     pub profile: NetworkProfile,
     pub applied: Vec<Applied>,
-    /// The forger list of a round, with the first block of it.
+    /// The forger list of a round, with the round's first block.
     pub forgers: Vec<Option<Vec<PublicKey>>>,
     pub state: MemoryState,
 }
@@ -164,7 +168,11 @@ pub struct Chain {
 pub fn oracle_chain(height_max: usize) -> Option<Chain> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/oracle/chain");
     if !folder.is_dir() {
-        assert!(std::env::var("CI").as_deref() != Ok("true"), "{} is missing under CI=true", folder.display());
+        assert!(
+            std::env::var("CI").as_deref() != Ok("true"),
+            "{} is missing under CI=true",
+            folder.display()
+        );
         eprintln!("skipped: {} is missing", folder.display());
         return None;
     }
@@ -173,7 +181,8 @@ pub fn oracle_chain(height_max: usize) -> Option<Chain> {
     let genesis = std::fs::read_to_string(folder.join("genesis.json")).unwrap();
     let (mut state, first) =
         MemoryState::from_genesis(parse_block(&genesis, &profile).unwrap(), &profile).unwrap();
-    let (mut applied, mut forgers) = (vec![first], vec![None]);
+    let first_forgers = state.round().unwrap().forgers.clone();
+    let (mut applied, mut forgers) = (vec![first], vec![Some(first_forgers)]);
     let lines = std::fs::read_to_string(folder.join("blocks.jsonl")).unwrap();
     for block in lines.lines().map(|line| parse_block(line, &profile).unwrap()) {
         if block.height == 1 {

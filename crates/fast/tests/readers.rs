@@ -1,0 +1,178 @@
+//! Readers: an answer with its point in history, or an error; never something from an empty or older store.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod common;
+
+use std::time::Duration;
+
+use common::{Bench, EPOCH, next_entry, oracle_chain, start_fence};
+use forebay_fast::{FastErrorKind, FastOptions, FastTier, Position, RankedBy};
+use forebay_ledger::ids::{Address, BlockId, TransactionId};
+use forebay_ledger::state::Needs;
+use forebay_servers::testing::{TestOptions, TestServers};
+
+async fn every_read(tier: &FastTier) -> Vec<FastErrorKind> {
+    let needs = Needs { accounts: vec![Address(1)], ..Needs::default() };
+    let results = [
+        tier.account(Address(1)).await.map(|_| ()),
+        tier.accounts(0, 10).await.map(|_| ()),
+        tier.all_accounts().await.map(|_| ()),
+        tier.block(BlockId(1)).await.map(|_| ()),
+        tier.block_at(1).await.map(|_| ()),
+        tier.transaction(TransactionId(1)).await.map(|_| ()),
+        tier.delegates_ranked(RankedBy::Vote, 0, 10).await.map(|_| ()),
+        tier.delegates_ranked(RankedBy::Vote, 0, 0).await.map(|_| ()),
+        tier.forgers(1).await.map(|_| ()),
+        tier.counts().await.map(|_| ()),
+        tier.all_delegates().await.map(|_| ()),
+        tier.round_state().await.map(|_| ()),
+        tier.read_needs(&needs).await.map(|_| ()),
+    ];
+    results.into_iter().map(|result| result.unwrap_err().kind()).collect()
+}
+
+#[tokio::test]
+async fn no_read_is_answered_unless_the_chain_is_ready() {
+    let bench = Bench::new().await;
+    assert_eq!(every_read(&bench.tier).await, [FastErrorKind::NotReady; 13], "empty");
+    bench.tier.claim(None, EPOCH, &common::holder()).await.unwrap();
+    bench.restore_empty().await;
+    assert_eq!(bench.tier.account(Address(1)).await.unwrap().value, None);
+    assert_eq!(bench.tier.round_state().await.unwrap().value, None);
+    bench.tier.begin_clean(EPOCH).await.unwrap();
+    // This connection read before and knows the old buckets.
+    assert_eq!(every_read(&bench.tier).await, [FastErrorKind::NotReady; 13], "cleaning");
+}
+
+#[tokio::test]
+async fn no_read_is_answered_from_a_redis_that_forgot_what_it_acknowledged() {
+    let Some(chain) = oracle_chain(5) else { return };
+    let bench = Bench::ready().await;
+    let mut fence = start_fence();
+    for applied in &chain.applied[..3] {
+        bench.apply(&mut fence, applied, None).await;
+    }
+    let meta = bench.tier.keys().meta();
+    let old: Vec<u8> = bench.command(&["DUMP", &meta]).await;
+    bench.apply(&mut fence, &chain.applied[3], None).await;
+    assert_eq!(bench.tier.block_at(4).await.unwrap().at.position, Position { epoch: EPOCH, seq: 4 });
+    let mut put_back = redis::cmd("RESTORE");
+    put_back.arg(&meta).arg(0).arg(old).arg("REPLACE");
+    put_back.exec_async(&mut bench.raw.clone()).await.unwrap();
+    assert_eq!(every_read(&bench.tier).await, [FastErrorKind::Stale; 13]);
+    let next = &chain.applied[4];
+    let entry = next_entry(&fence, next, None);
+    let error =
+        bench.tier.apply(&fence, &next.changes, next.undo.as_ref(), &next.block, &entry).await.unwrap_err();
+    assert_eq!(error.kind(), FastErrorKind::Conflict);
+    bench.tier.forget_floor();
+    assert_eq!(bench.tier.counts().await.unwrap().at.height, 3);
+}
+
+#[tokio::test]
+async fn single_reads_find_what_the_chain_has() {
+    let Some(chain) = oracle_chain(110) else { return };
+    let bench = Bench::ready().await;
+    let mut fence = start_fence();
+    for (applied, forgers) in chain.applied.iter().zip(&chain.forgers) {
+        bench.apply(&mut fence, applied, forgers.as_deref()).await;
+    }
+    for account in chain.state.accounts() {
+        let found = bench.tier.account(account.address).await.unwrap();
+        assert_eq!(found.value.as_ref(), Some(account));
+        assert_eq!((found.at.height, found.at.position.seq), (110, 110));
+    }
+    for applied in &chain.applied {
+        assert_eq!(bench.tier.block(applied.block.id).await.unwrap().value.as_ref(), Some(&applied.block));
+        for transaction in &applied.block.transactions {
+            let located = bench.tier.transaction(transaction.id).await.unwrap().value.unwrap();
+            assert_eq!(located.height, applied.block.height);
+            assert_eq!(located.found, Some((applied.block.id, transaction.clone())));
+        }
+    }
+    assert_eq!(bench.tier.block(BlockId(1)).await.unwrap().value, None);
+    assert_eq!(bench.tier.block_at(111).await.unwrap().value, None);
+    assert_eq!(bench.tier.forgers(2).await.unwrap().value, chain.forgers[101]);
+    assert_eq!(bench.tier.forgers(9).await.unwrap().value, None);
+}
+
+#[tokio::test]
+async fn a_missing_record_behind_a_marker_is_noticed() {
+    let Some(chain) = oracle_chain(2) else { return };
+    let bench = Bench::ready().await;
+    let mut fence = start_fence();
+    bench.apply(&mut fence, &chain.applied[0], None).await;
+    let delegates = bench.tier.keys().delegates();
+    let _: i64 = bench.command(&["DEL", &delegates]).await;
+    assert_eq!(bench.tier.all_accounts().await.unwrap_err().kind(), FastErrorKind::Corrupt);
+    let ranked = bench.tier.delegates_ranked(RankedBy::Vote, 0, 1).await;
+    assert_eq!(ranked.unwrap_err().kind(), FastErrorKind::Corrupt);
+}
+
+#[tokio::test]
+async fn a_step_without_an_answer_has_an_unknown_outcome_and_cannot_happen_later() {
+    let Some(chain) = oracle_chain(5) else { return };
+    let bench = Bench::ready().await;
+    let options =
+        FastOptions { connect_timeout: Duration::from_secs(5), response_timeout: Duration::from_millis(400) };
+    let url = bench.servers.redis().redis_url();
+    let tier = FastTier::connect(&url, "test", options).await.unwrap();
+    let mut fence = start_fence();
+    for applied in &chain.applied[..3] {
+        bench.apply(&mut fence, applied, None).await;
+    }
+    tier.counts().await.unwrap();
+    let pid = rustix::process::Pid::from_raw(bench.servers.redis().pid() as i32).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
+    let next = &chain.applied[3];
+    let entry = next_entry(&fence, next, None);
+    let result = tier.apply(&fence, &next.changes, next.undo.as_ref(), &next.block, &entry).await;
+    rustix::process::kill_process(pid, rustix::process::Signal::CONT).unwrap();
+    assert_eq!(result.unwrap_err().kind(), FastErrorKind::OutcomeUnknown);
+    // The new connection ends the old one first, so what it reads is the last word about the old one's step.
+    let head = tier.head().await.unwrap();
+    let done = head.tip.unwrap().id == next.block.id;
+    assert_eq!(head.position.seq, if done { 4 } else { 3 });
+    let again = tier.apply(&fence, &next.changes, next.undo.as_ref(), &next.block, &entry).await;
+    assert_eq!(again.is_ok(), !done);
+    assert_eq!(tier.head().await.unwrap().position.seq, 4);
+}
+
+#[tokio::test]
+async fn a_redis_that_went_away_is_unavailable_and_comes_back_known_as_another_run() {
+    let mut servers =
+        TestServers::with(TestOptions { postgres: false, ..TestOptions::default() }).await.unwrap();
+    let url = servers.redis().redis_url();
+    let tier = FastTier::connect(&url, "test", FastOptions::default()).await.unwrap();
+    tier.claim(None, 1, &common::holder()).await.unwrap();
+    let before = tier.server_facts().await.unwrap();
+    assert!(before.problems().is_empty(), "{:?}", before.problems());
+    assert_eq!(before.listpack_value_bytes_max, Some(64));
+    servers.kill_redis().await;
+    let error = tier.head().await.unwrap_err();
+    assert_eq!(error.kind(), FastErrorKind::Unavailable, "{error}");
+    assert!(error.to_string().contains("read the head") || error.to_string().contains("connect"), "{error}");
+    servers.restart_redis().await.unwrap();
+    assert_ne!(tier.server_facts().await.unwrap().run_id, before.run_id);
+    // The functions went with the old run; they are loaded again unasked.
+    assert_eq!(tier.heartbeat(1).await.unwrap_err().kind(), FastErrorKind::Fenced);
+    let _: () = redis::cmd("FUNCTION")
+        .arg("FLUSH")
+        .query_async(&mut redis::Client::open(url).unwrap().get_multiplexed_async_connection().await.unwrap())
+        .await
+        .unwrap();
+    assert_eq!(tier.heartbeat(1).await.unwrap_err().kind(), FastErrorKind::Fenced);
+}
+
+#[tokio::test]
+async fn a_wrong_address_is_unavailable_and_a_wrong_policy_a_problem() {
+    let options =
+        FastOptions { connect_timeout: Duration::from_secs(1), response_timeout: Duration::from_secs(1) };
+    let error = FastTier::connect("unix:///nowhere/redis.sock", "test", options.clone()).await.unwrap_err();
+    assert_eq!(error.kind(), FastErrorKind::Unavailable, "{error}");
+    let error = FastTier::connect("http://localhost", "test", options).await.unwrap_err();
+    assert_eq!(error.kind(), FastErrorKind::Misconfigured, "{error}");
+    let bench = Bench::new().await;
+    let _: () = bench.command(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]).await;
+    assert_eq!(bench.tier.server_facts().await.unwrap().problems().len(), 1);
+}
