@@ -7,6 +7,11 @@ use redis::ToRedisArgs;
 
 use crate::keys::Keys;
 
+/// Fields or members as Redis takes them.
+pub(crate) type Fields = Vec<Vec<u8>>;
+/// Fields with their values.
+pub(crate) type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
+
 /// The keys that every call names first.
 pub(crate) fn fixed_keys(keys: &Keys) -> Vec<String> {
     vec![keys.owner(), keys.meta(), keys.outbox()]

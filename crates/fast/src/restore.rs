@@ -22,7 +22,7 @@ use crate::error::FastError;
 use crate::head::{Position, State, position_fields};
 use crate::keys::{Buckets, FORMAT_VERSION};
 use crate::library::{Assumed, Function};
-use crate::plan::{Plan, fixed_keys};
+use crate::plan::{Pairs, Plan, fixed_keys};
 use crate::step::{name_value, plan_round_state, rank_members};
 use crate::working_set::take;
 
@@ -160,7 +160,7 @@ impl Restore {
     fn plan_accounts(&mut self, accounts: &[Account]) -> Result<Plan, FastError> {
         let keys = self.tier.keys();
         let mut plan = Plan::new(keys);
-        let mut by_bucket: BTreeMap<u64, Vec<(Vec<u8>, Vec<u8>)>> = BTreeMap::new();
+        let mut by_bucket: BTreeMap<u64, Pairs> = BTreeMap::new();
         let (mut delegates, mut by_vote, mut by_weight) = (Vec::new(), Vec::new(), Vec::new());
         let mut named = BTreeMap::new();
         for account in accounts {
@@ -173,9 +173,9 @@ impl Restore {
                 AccountRecord::Side(bytes) => plan.set(keys.long_account(account.address), bytes),
                 AccountRecord::Delegate(bytes) => delegates.push((field, bytes)),
             }
-            if let Some((vote, weight)) = rank_members(account)? {
-                by_vote.push(vote);
-                by_weight.push(weight);
+            if let Some(members) = rank_members(account)? {
+                by_vote.push(members.by_vote);
+                by_weight.push(members.by_weight);
             }
             if let Some(delegate) = &account.delegate {
                 let holders = self.names.entry(delegate.username.clone()).or_default();

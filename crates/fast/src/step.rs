@@ -21,7 +21,7 @@ use crate::error::FastError;
 use crate::head::{Fence, Position, State, position_fields, tip_word};
 use crate::keys::{Buckets, Keys};
 use crate::library::{Assumed, Function};
-use crate::plan::Plan;
+use crate::plan::{Fields, Pairs, Plan};
 
 /// Where a rewind goes back to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -235,8 +235,8 @@ fn plan_accounts(
     buckets: &Buckets,
     changes: &[AccountChange],
 ) -> Result<i64, FastError> {
-    let mut written: BTreeMap<u64, Vec<(Vec<u8>, Vec<u8>)>> = BTreeMap::new();
-    let mut removed: BTreeMap<u64, Vec<Vec<u8>>> = BTreeMap::new();
+    let mut written: BTreeMap<u64, Pairs> = BTreeMap::new();
+    let mut removed: BTreeMap<u64, Fields> = BTreeMap::new();
     let mut delegates = DelegateChanges::default();
     let mut count_delta = 0i64;
     for AccountChange { address, before, after } in changes {
@@ -272,10 +272,31 @@ fn plan_accounts(
 /// What changes in the delegates' hash and the two rankings.
 #[derive(Default)]
 struct DelegateChanges {
-    written: Vec<(Vec<u8>, Vec<u8>)>,
-    removed: Vec<Vec<u8>>,
-    by_vote: (Vec<Vec<u8>>, Vec<Vec<u8>>),
-    by_weight: (Vec<Vec<u8>>, Vec<Vec<u8>>),
+    written: Pairs,
+    removed: Fields,
+    by_vote: MemberChanges,
+    by_weight: MemberChanges,
+}
+
+/// Members that leave a ranking and members that enter it.
+#[derive(Default)]
+struct MemberChanges {
+    removed: Fields,
+    added: Fields,
+}
+
+impl MemberChanges {
+    fn add(&mut self, old: Option<Vec<u8>>, new: Option<Vec<u8>>) {
+        if old != new {
+            self.removed.extend(old);
+            self.added.extend(new);
+        }
+    }
+
+    fn plan(self, plan: &mut Plan, key: String) {
+        plan.remove_members(key.clone(), self.removed);
+        plan.add_members(key, self.added);
+    }
 }
 
 impl DelegateChanges {
@@ -288,37 +309,35 @@ impl DelegateChanges {
         } else if let (Some(account), Some(_)) = (before, &old) {
             self.removed.push(account.address.0.to_be_bytes().to_vec());
         }
-        let (old_vote, old_weight) = old.unzip();
-        let (new_vote, new_weight) = new.unzip();
-        for (lists, old, new) in
-            [(&mut self.by_vote, old_vote, new_vote), (&mut self.by_weight, old_weight, new_weight)]
-        {
-            if old != new {
-                lists.0.extend(old);
-                lists.1.extend(new);
-            }
-        }
+        let (old_vote, old_weight) = old.map(|members| (members.by_vote, members.by_weight)).unzip();
+        let (new_vote, new_weight) = new.map(|members| (members.by_vote, members.by_weight)).unzip();
+        self.by_vote.add(old_vote, new_vote);
+        self.by_weight.add(old_weight, new_weight);
         Ok(())
     }
 
     fn plan(self, plan: &mut Plan, keys: &Keys) {
         plan.set_fields(keys.delegates(), self.written);
         plan.delete_fields(keys.delegates(), self.removed);
-        for (key, (old, new)) in [(keys.rank_vote(), self.by_vote), (keys.rank_weight(), self.by_weight)] {
-            plan.remove_members(key.clone(), old);
-            plan.add_members(key, new);
-        }
+        self.by_vote.plan(plan, keys.rank_vote());
+        self.by_weight.plan(plan, keys.rank_weight());
     }
 }
 
+/// A delegate's members in the two rankings.
+pub(crate) struct RankMembers {
+    pub(crate) by_vote: Vec<u8>,
+    pub(crate) by_weight: Vec<u8>,
+}
+
 /// A delegate's members in the two rankings; `None` for an account that is none.
-pub(crate) fn rank_members(account: &Account) -> Result<Option<(Vec<u8>, Vec<u8>)>, FastError> {
+pub(crate) fn rank_members(account: &Account) -> Result<Option<RankMembers>, FastError> {
     let Some(Delegate { vote, votes_weight, .. }) = &account.delegate else { return Ok(None) };
     let key = account.public_key.ok_or_else(|| FastError::Inconsistent {
         doing: "rank the delegates".to_owned(),
         detail: format!("the delegate {} has no public key", account.address.0),
     })?;
-    Ok(Some((rank_member(*vote, &key), rank_member(*votes_weight, &key))))
+    Ok(Some(RankMembers { by_vote: rank_member(*vote, &key), by_weight: rank_member(*votes_weight, &key) }))
 }
 
 /// A ranking's member: bytes that sort by value descending, then by key ascending. The sign bit is flipped so that
@@ -356,7 +375,7 @@ pub(crate) fn name_value(mut addresses: Vec<u64>) -> Vec<u8> {
 }
 
 fn plan_transactions(plan: &mut Plan, keys: &Keys, buckets: &Buckets, changes: &ChangeSet) {
-    let mut by_bucket: BTreeMap<u64, Vec<Vec<u8>>> = BTreeMap::new();
+    let mut by_bucket: BTreeMap<u64, Fields> = BTreeMap::new();
     for id in &changes.transactions {
         by_bucket.entry(buckets.of_transaction(*id)).or_default().push(id.0.to_be_bytes().to_vec());
     }
