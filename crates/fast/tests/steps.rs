@@ -42,7 +42,7 @@ async fn the_reference_chain_gives_the_ledgers_state_and_taking_back_leaves_no_t
     let mut state = MemoryState::new();
     let mut before = Vec::new();
     for (applied, forgers) in chain.applied.iter().zip(&chain.forgers) {
-        let wanted = needs(&applied.block);
+        let wanted = needs(&applied.block, None);
         if state.tip().is_some() {
             assert_needs(&bench, &state, &wanted).await;
         }

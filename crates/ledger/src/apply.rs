@@ -354,6 +354,9 @@ impl<'a, V: StateView> Working<'a, V> {
             let earned =
                 payment.fees.checked_add(payment.reward).ok_or(Refusal::Overflow("a round's payment"))?;
             let address = Address::of(&payment.generator);
+            if self.current(address).is_none() {
+                return Err(Refusal::IncompleteView(format!("the forger {}", address.0)));
+            }
             self.add_balance(address, earned)?;
             let account = self.account(address);
             let sums = account

@@ -5,13 +5,16 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use forebay_ledger::account::Account;
-use forebay_ledger::apply::Applied;
+use forebay_ledger::apply::{Applied, apply_block};
 use forebay_ledger::block::Block;
 use forebay_ledger::crypto::Checker;
+use forebay_ledger::ids::{Address, TransactionId};
 use forebay_ledger::json::{block_from_value, block_to_value, parse_block};
 use forebay_ledger::memory::MemoryState;
 use forebay_ledger::profile::{GenerationTwo, NetworkProfile};
-use forebay_ledger::state::StateView;
+use forebay_ledger::refusal::Refusal;
+use forebay_ledger::state::{Needs, RoundState, StateView, Tip};
+use forebay_ledger::verify::{CheckedBlock, check_block, needs};
 use serde_json::{Value, json};
 
 const NOW: i64 = 320_000_000;
@@ -222,6 +225,20 @@ impl Chain {
         self.visit(kind);
     }
 
+    /// A view that holds no more than `needs` names, and all delegates, gives the same changes as the whole state.
+    fn check_that_needs_suffice(&self, block: &Block) {
+        let closing =
+            self.state.round().filter(|_| self.profile.closes_round(self.state.tip().unwrap().height + 1));
+        let narrow = Narrow { whole: &self.state, needs: needs(block, closing) };
+        let checker = Checker::default();
+        let apply = |view: &dyn Fn(CheckedBlock) -> Result<Applied, Refusal>| {
+            view(check_block(block.clone(), &self.profile, &checker).unwrap())
+        };
+        let narrowly = apply(&|checked| apply_block(&narrow, checked, &self.profile, NOW, &checker));
+        let wholly = apply(&|checked| apply_block(&self.state, checked, &self.profile, NOW, &checker));
+        assert!(narrowly.unwrap() == wholly.unwrap(), "needs of {} do not suffice", block.id);
+    }
+
     fn pop_to(&mut self, height: u32) {
         while self.state.tip().unwrap().height > height {
             let applied = self.applied.pop().unwrap();
@@ -237,6 +254,43 @@ impl Chain {
                 assert_same(&self.state, &self.folder.join(format!("accounts-{tip}.json")));
             }
         }
+    }
+}
+
+/// A state of which only a block's needs and the delegates can be seen.
+struct Narrow<'a> {
+    whole: &'a MemoryState,
+    needs: Needs,
+}
+
+impl StateView for Narrow<'_> {
+    fn tip(&self) -> Option<&Tip> {
+        self.whole.tip()
+    }
+
+    fn round(&self) -> Option<&RoundState> {
+        self.whole.round()
+    }
+
+    fn genesis_account(&self) -> Option<Address> {
+        self.whole.genesis_account()
+    }
+
+    fn account(&self, address: Address) -> Option<&Account> {
+        let seen = |account: &&Account| account.delegate.is_some() || self.needs.accounts.contains(&address);
+        self.whole.account(address).filter(seen)
+    }
+
+    fn delegates(&self) -> Box<dyn Iterator<Item = &Account> + '_> {
+        self.whole.delegates()
+    }
+
+    fn has_username(&self, username: &str) -> bool {
+        self.needs.usernames.iter().any(|name| name == username) && self.whole.has_username(username)
+    }
+
+    fn has_transaction(&self, id: TransactionId) -> bool {
+        self.needs.transactions.contains(&id) && self.whole.has_transaction(id)
     }
 }
 

@@ -17,6 +17,7 @@ mod restore;
 mod retention;
 mod start;
 mod syncer;
+pub mod verify;
 mod writer;
 
 pub use error::{Decision, StoreError, decide};

@@ -58,7 +58,9 @@ impl Writer {
             let refusal = Refusal::PreviousBlock { found: previous, tip: tip.id, tip_height: tip.height };
             return Err(refusal.into());
         }
-        let view = self.view(needs(checked.block())).await?;
+        let closing =
+            self.resident.round.as_ref().filter(|_| self.profile.closes_round(self.tip_height() + 1));
+        let view = self.view(needs(checked.block(), closing)).await?;
         let applied = apply_block(&view, checked, &self.profile, now, &self.checker)?;
         let forgers = self
             .profile

@@ -15,7 +15,7 @@ use crate::crypto::Checker;
 use crate::ids::{Address, Height};
 use crate::profile::NetworkProfile;
 use crate::refusal::{Refusal, TransactionRefusal};
-use crate::state::{Needs, StateView, Tip};
+use crate::state::{Needs, RoundState, StateView, Tip};
 use crate::transaction::{Asset, Transaction};
 
 pub(crate) use transaction::{check_votes, group_signatures_needed};
@@ -38,10 +38,14 @@ impl CheckedBlock {
     }
 }
 
-/// What a view must hold for [`check_against`] and `apply` of this block, besides all delegates.
+/// What a view must hold for [`check_against`] and `apply` of this block, besides all delegates. `closing`: the running
+/// round, if the block closes it: whoever forged in it is paid then, and not all of them need be delegates (the genesis
+/// block's generator is none).
 #[must_use]
-pub fn needs(block: &Block) -> Needs {
+pub fn needs(block: &Block, closing: Option<&RoundState>) -> Needs {
     let mut accounts = vec![Address::of(&block.generator_public_key)];
+    accounts
+        .extend(closing.iter().flat_map(|round| &round.blocks).map(|forged| Address::of(&forged.generator)));
     let mut usernames = Vec::new();
     for transaction in &block.transactions {
         accounts.push(transaction.sender);

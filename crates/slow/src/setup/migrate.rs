@@ -41,7 +41,11 @@ pub async fn migrate(config: &Config, names: &Names, chain: &ChainParameters) ->
     );
     let mut client = connect(&config, doing, &settings).await?;
     client
-        .batch_execute("create schema if not exists forebay; revoke all on schema public from public")
+        .batch_execute("create schema if not exists forebay")
+        .await
+        .map_err(|error| SlowError::from_postgres(doing, error))?;
+    client
+        .batch_execute("revoke all on schema public from public")
         .await
         .or_else(|error| match error.as_db_error() {
             // The public schema may belong to somebody else: then it is not ours to close.

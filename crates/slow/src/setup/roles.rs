@@ -78,10 +78,13 @@ pub async fn prepare(admin: &Config, names: &Names, passwords: &Passwords) -> Re
         let sql = format!("create database {database} owner {owner} encoding 'UTF8' template template0");
         client.batch_execute(&sql).await.map_err(failed)?;
     }
-    let (writer, reader) = (identifier(&names.writer), identifier(&names.reader));
+    let (owner, writer, reader) =
+        (identifier(&names.owner), identifier(&names.writer), identifier(&names.reader));
+    // A database that was there before may belong to somebody else: its schemas are the owner's all the same.
     client
         .batch_execute(&format!(
             "revoke all on database {database} from public; \
+             grant connect, create on database {database} to {owner}; \
              grant connect on database {database} to {writer}, {reader}"
         ))
         .await
