@@ -56,7 +56,8 @@ impl SlowReader {
     /// # Errors
     /// Unavailable, Permission.
     pub async fn connect(config: &Config) -> Result<Self, SlowError> {
-        let settings = "set default_transaction_read_only = on; set application_name = 'forebay reader'";
+        let settings =
+            "set default_transaction_read_only = on; set jit = off; set application_name = 'forebay reader'";
         Ok(Self { client: connect(config, "connecting to PostgreSQL to read", settings).await? })
     }
 
@@ -280,6 +281,8 @@ impl<'a> Reads<'a> {
                 let row = Columns { row, doing: &doing };
                 let mut parts = block(&row)?;
                 let height = parts.0.height.cast_signed();
+                // Transactions without their block: a tampered database. They must not hide those that follow.
+                while transactions.next_if(|(at, _)| *at < height).is_some() {}
                 while let Some((_, transaction)) = transactions.next_if(|(at, _)| *at == height) {
                     parts.0.transactions.push(transaction);
                 }

@@ -3,7 +3,7 @@
 
 mod support;
 
-use forebay_slow::setup::{ChainParameters, migrate};
+use forebay_slow::setup::{ChainParameters, Names, migrate, prepare};
 use forebay_slow::{ErrorKind, SlowWriter};
 use support::Database;
 use support::chain::{Chain, apply, load_json};
@@ -140,4 +140,29 @@ async fn an_unreachable_server_is_unavailable() {
     config.host_path("/nonexistent").user("nobody").dbname("nothing");
     let error = SlowWriter::connect(&config).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+}
+
+#[tokio::test]
+async fn an_administrator_that_is_no_superuser_can_set_up() {
+    let chain = Chain::first_up_to(3);
+    let servers = forebay_servers::testing::TestServers::start_postgres().await.unwrap();
+    let names = Names::with_prefix("by-\"someone\"");
+    let database = Database { names, servers };
+    let superuser = database.client(&database.superuser()).await;
+    superuser.batch_execute("create role someone login createrole createdb password 'known'").await.unwrap();
+    let mut someone = database.superuser();
+    someone.user("someone").password("known").dbname("postgres");
+    for _ in 0..2 {
+        prepare(&someone, &database.names, &support::passwords()).await.unwrap();
+        migrate(&someone, &database.names, &chain.parameters()).await.unwrap();
+    }
+    apply(&mut database.writing().await, &chain.appends(1..=3), 2).await;
+    let owner: String = database
+        .client(&database.admin())
+        .await
+        .query_one("select tableowner::text from pg_tables where tablename = 'accounts'", &[])
+        .await
+        .unwrap()
+        .get(0);
+    assert_eq!(owner, database.names.owner);
 }

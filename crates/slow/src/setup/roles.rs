@@ -59,15 +59,7 @@ pub async fn prepare(admin: &Config, names: &Names, passwords: &Passwords) -> Re
     role(&client, &names.owner, "nologin", None).await?;
     role(&client, &names.writer, "login", passwords.writer.as_deref()).await?;
     role(&client, &names.reader, "login", passwords.reader.as_deref()).await?;
-    let member: bool = client
-        .query_one("select pg_has_role(current_user, $1::text::name, 'member')", &[&names.owner])
-        .await
-        .and_then(|row| row.try_get(0))
-        .map_err(failed)?;
-    if !member {
-        let sql = format!("grant {} to current_user", identifier(&names.owner));
-        client.batch_execute(&sql).await.map_err(failed)?;
-    }
+    become_owner(&client, names).await?;
     let exists = client
         .query_opt("select from pg_database where datname = $1::text", &[&names.database])
         .await
@@ -89,6 +81,22 @@ pub async fn prepare(admin: &Config, names: &Names, passwords: &Passwords) -> Re
         ))
         .await
         .map_err(failed)
+}
+
+/// An administrator that is no superuser needs to be a member of the owner, to give it a database and to migrate as it.
+async fn become_owner(client: &Client, names: &Names) -> Result<(), SlowError> {
+    let doing = "becoming a member of the owner's role";
+    let failed = |error| SlowError::from_postgres(doing, error);
+    let superuser: bool = client
+        .query_one("select rolsuper from pg_roles where rolname = current_user", &[])
+        .await
+        .and_then(|row| row.try_get(0))
+        .map_err(failed)?;
+    if superuser {
+        return Ok(());
+    }
+    let sql = format!("grant {} to current_user", identifier(&names.owner));
+    client.batch_execute(&sql).await.map_err(failed)
 }
 
 async fn role(client: &Client, name: &str, login: &str, password: Option<&str>) -> Result<(), SlowError> {

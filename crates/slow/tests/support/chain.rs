@@ -38,12 +38,12 @@ pub fn load_json(path: &str) -> Value {
 impl Chain {
     /// The rules of the first generation.
     pub fn first() -> Self {
-        Self::load("chain", NetworkProfile::built_in("rise-devnet").unwrap(), 420)
+        Self::with_profile("chain", NetworkProfile::built_in("rise-devnet").unwrap(), 420)
     }
 
     /// The same, only as far as a test needs it.
     pub fn first_up_to(height: u32) -> Self {
-        Self::load("chain", NetworkProfile::built_in("rise-devnet").unwrap(), height)
+        Self::with_profile("chain", NetworkProfile::built_in("rise-devnet").unwrap(), height)
     }
 
     /// The second generation from height 102.
@@ -51,10 +51,11 @@ impl Chain {
         let mut profile = NetworkProfile::built_in("rise-devnet").unwrap();
         profile.name = "oracle-v2".into();
         profile.generation_two = Some(GenerationTwo { first_height: 102, missed_in_a_row_max: 1, pool: 199 });
-        Self::load("chain-v2", profile, 520)
+        Self::with_profile("chain-v2", profile, 520)
     }
 
-    fn load(name: &'static str, profile: NetworkProfile, height_max: u32) -> Self {
+    /// A chain of the oracle under a profile of the test's.
+    pub fn with_profile(name: &'static str, profile: NetworkProfile, height_max: u32) -> Self {
         let checker = Checker::with_capacity(1000);
         let lists = load_json(&format!("{name}/manifest.json"))["delegateLists"].clone();
         let text = |file: &str| std::fs::read_to_string(oracle().join(name).join(file)).unwrap();
