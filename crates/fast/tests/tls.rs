@@ -16,7 +16,7 @@ const ADDRESS: &str = "FOREBAY_TEST_TLS_ADDRESS";
 #[tokio::test]
 #[ignore = "called by the test below"]
 async fn as_a_client() {
-    let address = std::env::var(ADDRESS).unwrap();
+    let Ok(address) = std::env::var(ADDRESS) else { return };
     let tier = FastTier::connect(&address, "tls", FastOptions::default()).await.unwrap();
     tier.claim(None, 1, &holder()).await.unwrap();
     assert_eq!(tier.owner().await.unwrap().unwrap().epoch, 1);
