@@ -148,6 +148,14 @@ impl TestNode {
         }
     }
 
+    /// Takes blocks back that must be there.
+    pub async fn take_back_to(&mut self, height: u32) -> Accepted {
+        match self.node.take_back_to(height).await {
+            Ok(accepted) => accepted,
+            Err(error) => panic!("back to {height}: {error}; the node: {:?}", self.running.ended().await),
+        }
+    }
+
     /// Waits until PostgreSQL has all that was accepted.
     pub async fn settle(&self) {
         self.node.until_durable(self.node.progress().position).await.unwrap();
