@@ -11,6 +11,7 @@ pub mod error;
 pub mod rows;
 pub mod setup;
 
+mod columns;
 mod connection;
 mod copy_in;
 mod reader;

@@ -9,8 +9,9 @@ use futures_util::StreamExt;
 use tokio_postgres::binary_copy::{BinaryCopyOutRow, BinaryCopyOutStream};
 use tokio_postgres::types::Type;
 
+use crate::columns::{Columns, Values};
 use crate::error::SlowError;
-use crate::reader::{Columns, Reads, Values};
+use crate::reader::Reads;
 
 /// All of an account. Votes and members as one byte string each: eight bytes an address, 32 a key.
 pub(crate) const SELECT_ACCOUNTS: &str = "select a.address, a.balance, a.public_key, a.second_public_key, \

@@ -49,7 +49,7 @@ impl Maker {
             block: Arc::clone(&block),
             transactions_before: self.transactions,
             forgers: (height % DELEGATES == 1).then(|| self.forgers.clone()),
-            delegates_digest: (height % DELEGATES == 0).then_some(Hash([0; 32])),
+            delegates_digest: height.is_multiple_of(DELEGATES).then_some(Hash([0; 32])),
         };
         self.transactions += block.transactions.len() as u64;
         self.tip = block;
