@@ -1,2 +1,44 @@
-//! The program.
-fn main() {}
+//! The program: command line, settings, private servers, exit codes. What it does with the chain is the store's.
+
+mod args;
+mod chain;
+mod commands;
+mod config;
+mod exit;
+mod home;
+mod lines;
+mod logging;
+mod operations;
+mod output;
+mod reads;
+mod rollback_file;
+mod screen;
+mod session;
+mod signals;
+
+use clap::Parser as _;
+
+use crate::exit::Exit;
+
+fn main() {
+    end_at_a_panic();
+    let cli = args::Cli::parse();
+    let code = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(commands::run(cli)),
+        Err(error) => {
+            eprintln!("error: the system gives us no threads: {error}");
+            Exit::Internal as i32
+        }
+    };
+    // Not by returning: a thread that waits for stdin would hold the end up.
+    std::process::exit(code)
+}
+
+/// A defect ends the program at once, as a crash would: the next start goes on from what both tiers have.
+fn end_at_a_panic() {
+    std::panic::set_hook(Box::new(|panic| {
+        eprintln!("\nThis is a defect of forebay {}: {panic}", env!("CARGO_PKG_VERSION"));
+        eprintln!("Please report it with this message and the log. No accepted block is lost: start again.");
+        std::process::exit(Exit::Internal as i32);
+    }));
+}

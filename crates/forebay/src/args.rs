@@ -1,0 +1,335 @@
+//! The command line. What a flag leaves open is asked of the environment (`FOREBAY_…`), then of the configuration file.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde::{Deserialize, Serialize};
+
+use crate::exit;
+
+/// Redis in front of PostgreSQL: the data layer of a DPoS blockchain node.
+#[derive(Debug, Parser)]
+#[command(
+    name = "forebay",
+    version,
+    propagate_version = true,
+    after_help = exit::HELP,
+    after_long_help = concat!(
+        "Examples:\n",
+        "  forebay generate --out net --blocks 500\n",
+        "  forebay replay net/blocks.jsonl --network net/profile.toml --genesis net/genesis.json\n",
+        "  forebay run                      keep the data layer up; --data-dir remembers the network\n",
+        "  forebay account 12324540900396688540R --json\n",
+        "\n",
+        "Settings come from --config FILE, then the environment (--data-dir is FOREBAY_DATA_DIR), then flags.\n",
+        "forebay.example.toml explains every one.\n",
+    )
+)]
+pub struct Cli {
+    /// What every command takes.
+    #[command(flatten)]
+    pub common: Common,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What every command takes.
+#[derive(Debug, Args)]
+pub struct Common {
+    /// Configuration file (TOML); also FOREBAY_CONFIG
+    #[arg(long, value_name = "FILE", global = true, help_heading = "Common")]
+    pub config: Option<PathBuf>,
+    /// What overrides the configuration.
+    #[command(flatten)]
+    pub overrides: Overrides,
+    /// Machine-readable output on stdout
+    #[arg(long, global = true, help_heading = "Common")]
+    pub json: bool,
+    /// More log on stderr: -v information, -vv details (RUST_LOG wins)
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = "Common")]
+    pub verbose: u8,
+    /// No progress, only errors on stderr
+    #[arg(short, long, global = true, conflicts_with = "verbose", help_heading = "Common")]
+    pub quiet: bool,
+}
+
+/// Flags that are settings too: the names are those of the configuration file.
+#[derive(Debug, Default, Args, Serialize)]
+pub struct Overrides {
+    /// Directory of the chain, its servers and their logs [default: ./forebay-data]
+    #[arg(long, value_name = "DIR", global = true, help_heading = "Common")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data_dir: Option<PathBuf>,
+    /// rise-mainnet, rise-testnet, rise-devnet or a profile's TOML file; remembered by the data directory
+    #[arg(long, value_name = "NAME|FILE", global = true, help_heading = "Common")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub network: Option<String>,
+    /// The genesis block (JSON); remembered by the data directory
+    #[arg(long, value_name = "FILE", global = true, help_heading = "Common")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub genesis: Option<PathBuf>,
+    /// Your Redis (redis://, rediss://, unix://) instead of a private one; needs --postgres-url
+    #[arg(long, value_name = "URL", global = true, help_heading = "Servers", hide_short_help = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub redis_url: Option<String>,
+    /// Your PostgreSQL as the writer role instead of a private one; needs --redis-url
+    #[arg(long, value_name = "URL", global = true, help_heading = "Servers", hide_short_help = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub postgres_url: Option<String>,
+    /// An administrator of your PostgreSQL: makes database, roles and schema. Without it they must be there
+    #[arg(long, value_name = "URL", global = true, help_heading = "Servers", hide_short_help = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub postgres_admin_url: Option<String>,
+    /// What a private Redis keeps on disk [default: durable]
+    #[arg(long, value_name = "PROFILE", global = true, help_heading = "Servers", hide_short_help = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub redis_profile: Option<Durability>,
+    /// Seconds to wait for a server that is away (run waits as long as it takes) [default: 10]
+    #[arg(
+        long = "connect-timeout",
+        value_name = "SECONDS",
+        global = true,
+        help_heading = "Servers",
+        hide_short_help = true
+    )]
+    #[serde(rename = "connect_timeout_seconds", skip_serializing_if = "Option::is_none")]
+    pub connect_timeout: Option<u64>,
+    /// Seconds that a stop may take to bring everything to PostgreSQL [default: 60]
+    #[arg(long, value_name = "SECONDS", global = true, help_heading = "Servers", hide_short_help = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drain_seconds: Option<u64>,
+    /// How log lines look [default: text]
+    #[arg(long, value_name = "FORMAT", global = true, help_heading = "Common", hide_short_help = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_format: Option<LogFormat>,
+}
+
+/// What a private Redis keeps on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Durability {
+    /// Everything that was acknowledged
+    Durable,
+    /// Nothing: for bulk loads
+    Volatile,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people
+    Text,
+    /// One object a line
+    Json,
+}
+
+/// A tier.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Tier {
+    /// Redis
+    Fast,
+    /// PostgreSQL
+    Slow,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Keep the data layer up until SIGTERM or Ctrl-C
+    #[command(
+        after_help = "Examples:\n  forebay run --network rise-devnet --genesis genesis.json\n  forebay run --feed /run/forebay.sock\n\n\
+        A feed takes JSON Lines and answers each with one line:\n  {\"op\":\"block\",\"block\":{…}}   {\"op\":\"pop\",\"count\":1}   {\"op\":\"await\",\"height\":100}"
+    )]
+    Run(RunArgs),
+    /// Apply blocks from files, and wait until PostgreSQL has all
+    #[command(
+        after_help = "Examples:\n  forebay replay blocks.jsonl --network rise-devnet --genesis genesis.json\n  zcat blocks.jsonl.gz | forebay replay - --json\n\n\
+        One block a line, or a feed's operations, or a rollback file. Known blocks are skipped.\n\
+        Stops at the first refused line; what was accepted before it stays."
+    )]
+    Replay(ReplayArgs),
+    /// Take blocks back
+    #[command(
+        after_help = "Examples:\n  forebay pop\n  forebay pop --count 10\n  forebay pop --to-height 101"
+    )]
+    Pop(PopArgs),
+    /// Where chain, node and servers stand
+    Status,
+    /// Compare both tiers, account by account
+    #[command(
+        after_help = "Examples:\n  forebay verify\n  forebay verify --deep --json\n\nExit code 5: something differs; each finding is named."
+    )]
+    Verify(VerifyArgs),
+    /// Show a block
+    #[command(after_help = "Examples:\n  forebay block 100\n  forebay block 3112593284921253471 --json")]
+    Block(BlockArgs),
+    /// Show an account
+    #[command(after_help = "Example:\n  forebay account 12324540900396688540R")]
+    Account(AccountArgs),
+    /// Show a transaction
+    Transaction(TransactionArgs),
+    /// Delegates by rank
+    Delegates(DelegatesArgs),
+    /// The forger list of a round
+    Forgers(ForgersArgs),
+    /// Write all of something, one JSON object a line
+    #[command(after_help = "Example:\n  forebay dump accounts --tier slow > accounts.jsonl")]
+    Dump(DumpArgs),
+    /// Make a network of its own and a signed chain, for demos and benchmarks
+    #[command(
+        after_help = "Example:\n  forebay generate --out net --accounts 1000 --blocks 500 --mix all\n  forebay replay net/blocks.jsonl --network net/profile.toml --genesis net/genesis.json"
+    )]
+    Generate(GenerateArgs),
+}
+
+/// See [`Command::Run`].
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Take operations from a Unix socket that is made here, or from stdin (-)
+    #[arg(long, value_name = "SOCKET|-")]
+    pub feed: Option<String>,
+}
+
+/// See [`Command::Replay`].
+#[derive(Debug, Args)]
+pub struct ReplayArgs {
+    /// JSON Lines files, in order; - is stdin
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+}
+
+/// See [`Command::Pop`].
+#[derive(Debug, Args)]
+pub struct PopArgs {
+    /// How many blocks [default: 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), conflicts_with = "to_height")]
+    pub count: Option<u32>,
+    /// Take back every block above this height
+    #[arg(long, value_name = "H", value_parser = clap::value_parser!(u32).range(1..))]
+    pub to_height: Option<u32>,
+}
+
+/// See [`Command::Verify`].
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// Derive the state again from block 1, and compare that too
+    #[arg(long)]
+    pub deep: bool,
+}
+
+/// See [`Command::Block`].
+#[derive(Debug, Args)]
+pub struct BlockArgs {
+    /// A height (a number up to the tip's) or an id
+    #[arg(value_name = "ID|HEIGHT")]
+    pub which: String,
+    /// It is an id
+    #[arg(long, conflicts_with = "height")]
+    pub id: bool,
+    /// It is a height
+    #[arg(long)]
+    pub height: bool,
+}
+
+/// See [`Command::Account`].
+#[derive(Debug, Args)]
+pub struct AccountArgs {
+    /// With the network's suffix
+    pub address: String,
+}
+
+/// See [`Command::Transaction`].
+#[derive(Debug, Args)]
+pub struct TransactionArgs {
+    /// Its id
+    pub id: String,
+}
+
+/// See [`Command::Delegates`].
+#[derive(Debug, Args)]
+pub struct DelegatesArgs {
+    /// How many [default: as many as forge in a round]
+    #[arg(long, value_name = "N")]
+    pub limit: Option<u32>,
+    /// How many to skip
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub offset: u32,
+}
+
+/// See [`Command::Forgers`].
+#[derive(Debug, Args)]
+pub struct ForgersArgs {
+    /// Which round [default: that of the next block]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub round: Option<u32>,
+}
+
+/// See [`Command::Dump`].
+#[derive(Debug, Args)]
+pub struct DumpArgs {
+    /// Of what
+    #[arg(value_enum)]
+    pub what: Dumped,
+    /// From which tier
+    #[arg(long, value_enum)]
+    pub tier: Tier,
+}
+
+/// What can be dumped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Dumped {
+    /// All accounts, ordered by address as a number
+    Accounts,
+}
+
+/// See [`Command::Generate`].
+#[derive(Debug, Args)]
+pub struct GenerateArgs {
+    /// Folder for profile.toml, genesis.json, blocks.jsonl and secrets.json
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// What everything follows from: the same seed and options give the same bytes
+    #[arg(long, value_name = "TEXT", default_value = "forebay")]
+    pub seed: String,
+    /// The network's name
+    #[arg(long, value_name = "NAME", default_value = "generated")]
+    pub name: String,
+    /// Blocks after the genesis block
+    #[arg(long, value_name = "N", default_value_t = 500)]
+    pub blocks: u32,
+    /// Transactions in each block
+    #[arg(long, value_name = "N", default_value_t = 25)]
+    pub transactions_per_block: u32,
+    /// Accounts with a balance, besides the delegates
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    pub accounts: u32,
+    /// Forgers of a round
+    #[arg(long, value_name = "N", default_value_t = 101)]
+    pub delegates: u32,
+    /// Which transactions: transfers, all, or weights such as transfers=80,votes=15,delegates=5
+    /// (also group_transfers, second_signatures, multisignatures)
+    #[arg(long, value_name = "MIX", default_value = "transfers")]
+    pub mix: String,
+    /// How many of 100 slots their forger misses
+    #[arg(long, value_name = "PERCENT", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=90))]
+    pub skipped_slots: u8,
+    /// Forger lists of the second generation from this round on
+    #[arg(long, value_name = "ROUND")]
+    pub second_generation_round: Option<u32>,
+    /// Overwrite files that are there
+    #[arg(long)]
+    pub force: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,239 @@
+//! A data directory and its servers: private ones, or yours.
+
+use std::path::PathBuf;
+use std::str::FromStr as _;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use forebay_servers::{
+    Binaries, DataDirLock, HeldBy, PostgresOptions, PostgresServer, PrivateServers, RedisOptions,
+    RedisProfile, RedisServer, SUPERUSER, ServersOptions,
+};
+use forebay_slow::setup::{Names, Passwords};
+use forebay_store::Setup;
+use tokio_postgres::Config;
+
+use crate::args::Durability;
+use crate::config::Settings;
+use crate::exit::Told;
+
+/// Where Redis and PostgreSQL are, and how PostgreSQL is set up.
+#[derive(Clone)]
+pub struct Connections {
+    /// Redis' address.
+    pub redis_url: String,
+    /// PostgreSQL as the writer.
+    pub postgres: Config,
+    /// How to set it up; `None`: somebody else did.
+    pub setup: Option<Setup>,
+}
+
+/// Who brings the servers.
+pub enum Brought {
+    /// We do; they live in the data directory.
+    Private,
+    /// You do.
+    Yours(Box<Connections>),
+}
+
+/// A data directory with its settings.
+pub struct Home {
+    /// All settings.
+    pub settings: Settings,
+    /// Who brings the servers.
+    pub brought: Brought,
+}
+
+impl Home {
+    /// Reads the addresses; touches nothing.
+    ///
+    /// # Errors
+    /// Configuration: an address or a password file cannot be read.
+    pub fn new(settings: Settings) -> anyhow::Result<Self> {
+        let brought = match (&settings.redis_url, &settings.postgres_url) {
+            (Some(redis), Some(postgres)) => Brought::Yours(Box::new(yours(&settings, redis, postgres)?)),
+            _ => Brought::Private,
+        };
+        Ok(Self { settings, brought })
+    }
+
+    /// The data directory.
+    pub fn data_dir(&self) -> &std::path::Path {
+        &self.settings.data_dir
+    }
+
+    /// Who holds the data directory now.
+    ///
+    /// # Errors
+    /// The lock file cannot be read.
+    pub fn holder(&self) -> anyhow::Result<Option<HeldBy>> {
+        Ok(DataDirLock::holder(self.data_dir())?)
+    }
+
+    /// Takes the data directory for a command that writes.
+    ///
+    /// # Errors
+    /// Held: by whom and since when.
+    pub fn lock(&self, command: &str) -> anyhow::Result<DataDirLock> {
+        Ok(DataDirLock::acquire(self.data_dir(), command)?)
+    }
+
+    /// Whether private servers were ever started here.
+    pub fn has_private_data(&self) -> bool {
+        self.data_dir().join("postgres/data/PG_VERSION").exists()
+    }
+
+    /// The private servers; starts nothing.
+    ///
+    /// # Errors
+    /// The data directory cannot be used.
+    pub async fn private_servers(&self) -> anyhow::Result<PrivateServers> {
+        let names = self.names();
+        let settings = &self.settings;
+        let options = ServersOptions {
+            redis: RedisOptions {
+                profile: match settings.redis_profile {
+                    Durability::Durable => RedisProfile::Durable,
+                    Durability::Volatile => RedisProfile::Volatile,
+                },
+                maxmemory_bytes: settings.redis_memory_bytes_max,
+                ..RedisOptions::default()
+            },
+            postgres: PostgresOptions {
+                // Database and owner are made at setup, with the right owner; here only who logs in.
+                database: "postgres".to_owned(),
+                roles: vec![names.writer, names.reader],
+                ..PostgresOptions::default()
+            },
+            binaries: Binaries {
+                redis_server: settings.redis_server.clone(),
+                postgres_bin_dir: settings.postgres_bin_dir.clone(),
+            },
+            ..ServersOptions::new(settings.data_dir.clone())
+        };
+        Ok(PrivateServers::open(options).await?)
+    }
+
+    /// How to connect to running private servers.
+    ///
+    /// # Errors
+    /// Their passwords cannot be read.
+    pub fn private_connections(
+        &self,
+        redis: &RedisServer,
+        postgres: &PostgresServer,
+    ) -> anyhow::Result<Connections> {
+        let mut admin = postgres.config(SUPERUSER)?;
+        admin.connect_timeout(self.settings.connect_timeout());
+        let setup = Setup { admin, names: self.names(), passwords: Passwords::default() };
+        Ok(Connections {
+            redis_url: redis.redis_url(),
+            postgres: self.private_writer(postgres)?,
+            setup: Some(setup),
+        })
+    }
+
+    /// The writer's session on the private PostgreSQL.
+    ///
+    /// # Errors
+    /// Its password cannot be read.
+    pub fn private_writer(&self, postgres: &PostgresServer) -> anyhow::Result<Config> {
+        let names = self.names();
+        let mut writer = postgres.config(&names.writer)?;
+        writer.dbname(&names.database).connect_timeout(self.settings.connect_timeout());
+        Ok(writer)
+    }
+
+    fn names(&self) -> Names {
+        Names::with_prefix(&self.settings.postgres_prefix)
+    }
+}
+
+fn yours(settings: &Settings, redis: &str, postgres: &str) -> anyhow::Result<Connections> {
+    let mut writer = parse("postgres_url", postgres, settings.connect_timeout())?;
+    if let Some(password) = settings.writer_password()? {
+        writer.password(password);
+    }
+    let mut names = Names::with_prefix(&settings.postgres_prefix);
+    match writer.get_user() {
+        Some(user) => user.clone_into(&mut names.writer),
+        None => drop(writer.user(&names.writer)),
+    }
+    match writer.get_dbname() {
+        Some(database) => database.clone_into(&mut names.database),
+        None => drop(writer.dbname(&names.database)),
+    }
+    let setup = match &settings.postgres_admin_url {
+        None => None,
+        Some(url) => {
+            let mut admin = parse("postgres_admin_url", url, settings.connect_timeout())?;
+            if admin.get_dbname().is_none() {
+                admin.dbname("postgres");
+            }
+            let writer_password =
+                writer.get_password().map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+            let passwords = Passwords { writer: writer_password, reader: settings.reader_password()? };
+            Some(Setup { admin, names, passwords })
+        }
+    };
+    Ok(Connections { redis_url: redis.to_owned(), postgres: writer, setup })
+}
+
+/// The text may hold a password: it is in no message.
+fn parse(key: &str, url: &str, connect_timeout: Duration) -> anyhow::Result<Config> {
+    let mut config = Config::from_str(url).map_err(|error| {
+        Told::configuration(
+            format!("{key} cannot be read: {error}"),
+            "Give postgresql://user:password@host:port/database, or host=… user=… dbname=….",
+        )
+    })?;
+    if config.get_connect_timeout().is_none() {
+        config.connect_timeout(connect_timeout);
+    }
+    if config.get_hosts().is_empty() {
+        config.host("localhost");
+    }
+    Ok(config)
+}
+
+/// What we tell others about ourselves: the command without what may be secret.
+pub fn command_words(words: &str) -> String {
+    format!("forebay {words}")
+}
+
+/// The machine's name.
+pub fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// A path as given, made absolute for messages.
+pub fn shown(path: &std::path::Path) -> String {
+    std::path::absolute(path).unwrap_or_else(|_| PathBuf::from(path)).display().to_string()
+}
+
+/// A context for [`anyhow`].
+pub fn start_context(words: &str) -> impl FnOnce() -> String {
+    let words = words.to_owned();
+    move || format!("starting the node for `{}`", command_words(&words))
+}
+
+/// Runs a future for at most this long.
+///
+/// # Errors
+/// What it returns, or unavailable.
+pub async fn within<T>(
+    limit: Duration,
+    doing: &str,
+    future: impl Future<Output = anyhow::Result<T>>,
+) -> anyhow::Result<T> {
+    match tokio::time::timeout(limit, future).await {
+        Ok(outcome) => outcome.with_context(|| doing.to_owned()),
+        Err(_) => Err(Told::new(
+            crate::exit::Exit::Unavailable,
+            "timeout",
+            format!("{doing}: no answer within {} s", limit.as_secs()),
+            "Check that the server runs and can be reached, or raise --connect-timeout.",
+        )
+        .into()),
+    }
+}

@@ -1,0 +1,52 @@
+//! Log lines: always on stderr.
+
+use std::io::IsTerminal as _;
+
+use tracing_subscriber::EnvFilter;
+
+use crate::args::{Command, Common, LogFormat};
+use crate::config::Settings;
+use crate::exit::Told;
+use crate::screen::{LogWriter, Screen};
+
+/// Our crates; others speak from `warn` on.
+const CRATES: [&str; 6] =
+    ["forebay", "forebay_store", "forebay_fast", "forebay_slow", "forebay_servers", "forebay_generator"];
+
+/// Starts the log. RUST_LOG, then the setting `log`, then `-v` and `-q` say what is in it.
+///
+/// # Errors
+/// A filter that cannot be read.
+pub fn start(common: &Common, settings: &Settings, command: &Command, screen: &Screen) -> anyhow::Result<()> {
+    let given =
+        std::env::var("RUST_LOG").ok().filter(|text| !text.is_empty()).or_else(|| settings.log.clone());
+    let text = given.unwrap_or_else(|| usual(common, command));
+    let filter = EnvFilter::try_new(&text).map_err(|error| {
+        Told::configuration(format!("the log filter \"{text}\": {error}"), "Give for example log = \"info\".")
+    })?;
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(LogWriter(screen.clone()))
+        .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none());
+    // A second start in one process cannot happen; it would change nothing.
+    let _ = match settings.log_format {
+        LogFormat::Text => builder.with_target(false).try_init(),
+        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+    };
+    Ok(())
+}
+
+fn usual(common: &Common, command: &Command) -> String {
+    let level = match (common.quiet, common.verbose) {
+        (true, _) => "error",
+        // A node that stays up is read by its log; short commands speak for themselves.
+        (false, 0) if matches!(command, Command::Run(_)) => "info",
+        (false, 0) => "warn",
+        (false, 1) => "info",
+        (false, 2) => "debug",
+        (false, _) => return "trace".to_owned(),
+    };
+    let ours: Vec<String> = CRATES.iter().map(|name| format!("{name}={level}")).collect();
+    let others = if common.quiet { "error" } else { "warn" };
+    format!("{others},{}", ours.join(","))
+}

@@ -1,0 +1,146 @@
+//! What a line of a feed or of a replayed file asks for.
+
+use forebay_ledger::block::Block;
+use forebay_ledger::ids::{BlockId, Height};
+use forebay_ledger::json::block_from_value;
+use forebay_ledger::profile::NetworkProfile;
+use serde_json::Value;
+
+use crate::rollback_file::{self, RollbackHeader};
+
+/// Names the operation of a line: `{"op":"pop","count":1}`.
+pub const OPERATION: &str = "op";
+
+/// What a line asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Operation {
+    /// Apply this block.
+    Block(Box<Block>),
+    /// Take back so many blocks.
+    Pop {
+        /// At least 1.
+        count: u32,
+    },
+    /// Wait until the chain up to this height is durable.
+    Await {
+        /// At least 1, at most the tip's.
+        height: Height,
+    },
+}
+
+/// A line that says nothing that we understand.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Malformed(pub String);
+
+/// A line of a file: an operation, a plain block, or a rollback file's header.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FileLine {
+    /// Do this.
+    Operation(Operation),
+    /// What the file was made for.
+    Header(RollbackHeader),
+}
+
+/// Reads a line of a file.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn read_file_line(line: &[u8], profile: &NetworkProfile) -> Result<FileLine, Malformed> {
+    let value = json(line)?;
+    if value.get(OPERATION).is_some() {
+        return operation(&value, profile).map(FileLine::Operation);
+    }
+    if let Some(header) = value.get(rollback_file::HEADER) {
+        let header = serde_json::from_value(header.clone());
+        return header
+            .map(FileLine::Header)
+            .map_err(|error| Malformed(format!("{}: {error}", rollback_file::HEADER)));
+    }
+    block(&value, profile).map(FileLine::Operation)
+}
+
+/// Reads a line of a feed.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn read_feed_line(line: &[u8], profile: &NetworkProfile) -> Result<Operation, Malformed> {
+    operation(&json(line)?, profile)
+}
+
+fn json(line: &[u8]) -> Result<Value, Malformed> {
+    let value: Value =
+        serde_json::from_slice(line).map_err(|error| Malformed(format!("not JSON: {error}")))?;
+    if value.is_object() { Ok(value) } else { Err(Malformed("a line is one JSON object".to_owned())) }
+}
+
+fn operation(value: &Value, profile: &NetworkProfile) -> Result<Operation, Malformed> {
+    let missing = |field: &str| Malformed(format!("{field}: missing"));
+    match value.get(OPERATION).ok_or_else(|| missing(OPERATION))?.as_str() {
+        Some("block") => block(value.get("block").ok_or_else(|| missing("block"))?, profile),
+        Some("pop") => Ok(Operation::Pop { count: positive(value, "count")?.unwrap_or(1) }),
+        Some("await") => {
+            Ok(Operation::Await { height: positive(value, "height")?.ok_or_else(|| missing("height"))? })
+        }
+        _ => Err(Malformed("op: not one of \"block\", \"pop\" and \"await\"".to_owned())),
+    }
+}
+
+fn block(value: &Value, profile: &NetworkProfile) -> Result<Operation, Malformed> {
+    match block_from_value(value, profile) {
+        Ok(block) => Ok(Operation::Block(Box::new(block))),
+        Err(error) => Err(Malformed(error.to_string())),
+    }
+}
+
+fn positive(value: &Value, field: &str) -> Result<Option<u32>, Malformed> {
+    let Some(found) = value.get(field) else { return Ok(None) };
+    let number = found.as_u64().and_then(|number| u32::try_from(number).ok()).filter(|number| *number > 0);
+    number.map(Some).ok_or_else(|| Malformed(format!("{field}: not a whole number of 1 or more")))
+}
+
+/// Best knowledge of where a block stands, for messages: the tip's successor, or what the message says.
+pub fn shown_height(block: &Block, tip: Option<(Height, BlockId)>) -> Option<Height> {
+    match tip {
+        Some((height, id)) if block.previous_block == Some(id) => Some(height + 1),
+        _ => (block.height > 0).then_some(block.height),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn operations_are_read_and_nonsense_names_the_field() {
+        let profile = NetworkProfile::built_in("rise-devnet").unwrap();
+        let read = |text: &str| read_feed_line(text.as_bytes(), &profile);
+        assert_eq!(read(r#"{"op":"pop"}"#), Ok(Operation::Pop { count: 1 }));
+        assert_eq!(read(r#"{"op":"pop","count":3}"#), Ok(Operation::Pop { count: 3 }));
+        assert_eq!(read(r#"{"op":"await","height":7}"#), Ok(Operation::Await { height: 7 }));
+        for (text, named) in [
+            ("", "JSON"),
+            ("[]", "object"),
+            (r#"{"op":"fly"}"#, "op"),
+            (r#"{"block":{}}"#, "op"),
+            (r#"{"op":"pop","count":0}"#, "count"),
+            (r#"{"op":"pop","count":"1"}"#, "count"),
+            (r#"{"op":"await"}"#, "height"),
+            (r#"{"op":"block"}"#, "block"),
+            (r#"{"op":"block","block":{"version":"x"}}"#, "version"),
+        ] {
+            let error = read(text).unwrap_err().to_string();
+            assert!(error.contains(named), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_file_may_start_with_a_header() {
+        let profile = NetworkProfile::built_in("rise-devnet").unwrap();
+        let text =
+            r#"{"rollback":{"chain":"rise-devnet","genesis":"12","epoch":3,"baseHeight":5,"baseId":"77"}}"#;
+        let FileLine::Header(header) = read_file_line(text.as_bytes(), &profile).unwrap() else { panic!() };
+        assert_eq!((header.base_height, header.base_id.as_str()), (5, "77"));
+        assert!(read_file_line(br#"{"rollback":{}}"#, &profile).is_err());
+    }
+}

@@ -1,0 +1,49 @@
+//! The rollback file: what a node writes when it gives up its unsynced tail, and what `replay` can give back to the chain.
+//!
+//! JSON Lines. The first line is a header, `{"rollback":{"chain":"rise-mainnet","genesis":"6044…","epoch":3,
+//! "baseHeight":120,"baseId":"1722…"}}`: the chain stood at this base when the operations began. Each further line is an
+//! operation as in a feed, in order.
+
+use forebay_ledger::ids::Height;
+use serde::{Deserialize, Serialize};
+
+use crate::chain::Chain;
+
+/// The one key of a header line.
+pub const HEADER: &str = "rollback";
+
+/// What stands under [`HEADER`]. More fields may come; they are ignored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RollbackHeader {
+    /// The network's name.
+    pub chain: String,
+    /// The genesis block's id, decimal text.
+    pub genesis: String,
+    /// The epoch that accepted the operations.
+    pub epoch: u64,
+    /// Where the operations begin: the tip's height.
+    pub base_height: Height,
+    /// The tip's id, decimal text.
+    pub base_id: String,
+}
+
+impl RollbackHeader {
+    /// Why the operations cannot begin at this tip; `None` if they can.
+    pub fn mismatch(&self, chain: &Chain, tip_height: Height, tip_id: &str) -> Option<String> {
+        let genesis = chain.genesis.id.to_string();
+        if self.chain != chain.profile.name || self.genesis != genesis {
+            return Some(format!(
+                "it belongs to network \"{}\" with genesis block {}, not to \"{}\" with {genesis}",
+                self.chain, self.genesis, chain.profile.name
+            ));
+        }
+        if self.base_height != tip_height || self.base_id != tip_id {
+            return Some(format!(
+                "its operations begin at block {} at height {}, but the tip is {tip_id} at height {tip_height}",
+                self.base_id, self.base_height
+            ));
+        }
+        None
+    }
+}

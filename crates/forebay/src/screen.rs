@@ -1,0 +1,190 @@
+//! What people see while something works: bars on a terminal, plain lines elsewhere, nothing when quiet. All on stderr,
+//! with log lines above the bars.
+
+use std::io::{self, IsTerminal as _, Write};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use forebay_store::{Phase, PhaseProgress};
+use indicatif::{HumanCount, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tracing_subscriber::fmt::MakeWriter;
+
+/// How often a plain line tells about a long phase.
+const LINE_INTERVAL: Duration = Duration::from_secs(5);
+/// How often a bar is drawn.
+const DRAWS_PER_SECOND: u8 = 8;
+
+/// How progress is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shown {
+    /// Bars on a terminal.
+    Bars,
+    /// A line now and then.
+    Lines,
+    /// Not at all.
+    Nothing,
+}
+
+/// Stderr. Cheap to clone.
+#[derive(Clone)]
+pub struct Screen {
+    bars: MultiProgress,
+    shown: Shown,
+}
+
+impl Screen {
+    /// Bars if stderr is a terminal.
+    pub fn new(quiet: bool) -> Self {
+        let shown = match (quiet, io::stderr().is_terminal()) {
+            (true, _) => Shown::Nothing,
+            (false, true) => Shown::Bars,
+            (false, false) => Shown::Lines,
+        };
+        let target = match shown {
+            Shown::Bars => ProgressDrawTarget::stderr_with_hz(DRAWS_PER_SECOND),
+            _ => ProgressDrawTarget::hidden(),
+        };
+        Self { bars: MultiProgress::with_draw_target(target), shown }
+    }
+
+    /// How progress is shown.
+    pub fn shown(&self) -> Shown {
+        self.shown
+    }
+
+    /// A line for people, unless it is to be quiet.
+    pub fn say(&self, line: impl AsRef<str>) {
+        if self.shown != Shown::Nothing {
+            self.always(line);
+        }
+    }
+
+    /// A line for people, in any case.
+    pub fn always(&self, line: impl AsRef<str>) {
+        // Nobody can be told that stderr is gone.
+        self.bars.suspend(|| drop(writeln!(io::stderr(), "{}", line.as_ref())));
+    }
+
+    /// A bar of so many steps.
+    pub fn bar(&self, template: &str, total: Option<u64>) -> ProgressBar {
+        let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+        let bar = total.map_or_else(ProgressBar::new_spinner, ProgressBar::new);
+        let bar = self.bars.add(bar.with_style(style.progress_chars("━╸ ")));
+        bar.enable_steady_tick(Duration::from_millis(200));
+        bar
+    }
+
+    /// Shows the phases of a start; for [`forebay_store::Node::start`].
+    pub fn phases(&self) -> Arc<Phases> {
+        Arc::new(Phases { screen: self.clone(), current: Mutex::new(None) })
+    }
+}
+
+/// Phases of a start, one after the other.
+pub struct Phases {
+    screen: Screen,
+    current: Mutex<Option<Current>>,
+}
+
+struct Current {
+    phase: Phase,
+    bar: Option<ProgressBar>,
+    told: Instant,
+}
+
+impl Phases {
+    /// What the node is doing now.
+    pub fn observe(&self, progress: PhaseProgress) {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        if current.as_ref().is_none_or(|current| current.phase != progress.phase) {
+            if let Some(bar) = current.take().and_then(|current| current.bar) {
+                bar.finish_and_clear();
+            }
+            tracing::info!(phase = progress.phase.name(), "start");
+            if progress.phase == Phase::Ready {
+                return;
+            }
+            *current = Some(self.enter(progress));
+        }
+        if let Some(current) = current.as_mut() {
+            self.advance(current, progress);
+        }
+    }
+
+    /// Clears what is shown.
+    pub fn finish(&self) {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(bar) = current.take().and_then(|current| current.bar) {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn enter(&self, progress: PhaseProgress) -> Current {
+        let bar = (self.screen.shown == Shown::Bars).then(|| {
+            let template = match progress.total {
+                Some(_) => PHASE_BAR,
+                None => "{prefix:>9} {spinner}",
+            };
+            self.screen.bar(template, progress.total).with_prefix(progress.phase.name())
+        });
+        Current { phase: progress.phase, bar, told: Instant::now() }
+    }
+
+    fn advance(&self, current: &mut Current, progress: PhaseProgress) {
+        if let Some(bar) = &current.bar {
+            if let Some(total) = progress.total
+                && bar.length() != Some(total)
+            {
+                bar.set_length(total);
+                bar.set_style(
+                    ProgressStyle::with_template(PHASE_BAR)
+                        .unwrap_or_else(|_| ProgressStyle::default_bar())
+                        .progress_chars("━╸ "),
+                );
+            }
+            bar.set_position(progress.done);
+        } else if current.told.elapsed() >= LINE_INTERVAL {
+            current.told = Instant::now();
+            let of = progress.total.map_or_else(String::new, |total| format!(" of {}", HumanCount(total)));
+            self.screen.say(format!("{}: {}{of}", progress.phase.name(), HumanCount(progress.done)));
+        }
+    }
+}
+
+const PHASE_BAR: &str = "{prefix:>9} {bar:30} {human_pos} of {human_len}  {eta} left";
+
+/// A log line is written as a whole, above the bars.
+#[derive(Clone)]
+pub struct LogWriter(pub Screen);
+
+/// One log line.
+pub struct LogLine {
+    screen: Screen,
+    bytes: Vec<u8>,
+}
+
+impl Write for LogLine {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.bytes.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for LogLine {
+    fn drop(&mut self) {
+        // Nobody can be told that stderr is gone.
+        self.screen.bars.suspend(|| drop(io::stderr().write_all(&self.bytes)));
+    }
+}
+
+impl<'a> MakeWriter<'a> for LogWriter {
+    type Writer = LogLine;
+
+    fn make_writer(&'a self) -> LogLine {
+        LogLine { screen: self.0.clone(), bytes: Vec::new() }
+    }
+}

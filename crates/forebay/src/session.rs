@@ -1,0 +1,182 @@
+//! A command that writes: the data directory's lock, the servers, the node; and their end in the right order.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::Context as _;
+use forebay_fast::Holder;
+use forebay_servers::{DataDirLock, PrivateServers, RedisProfile};
+use forebay_store::{Node, NodeOptions, Observer, Running, Stopped, StoreError};
+
+use crate::chain::Chain;
+use crate::exit::Told;
+use crate::home::{Brought, Connections, Home, host_name};
+use crate::screen::Screen;
+use crate::signals::Signals;
+
+/// A running node of ours.
+pub struct Session {
+    /// The node.
+    pub node: Node,
+    /// Its chain.
+    pub chain: Chain,
+    /// Its servers.
+    pub connections: Connections,
+    /// What Redis keeps on disk; `None`: a server of yours, which knows itself.
+    pub redis_profile: Option<RedisProfile>,
+    running: Running,
+    private: Option<PrivateServers>,
+    drain_max: Duration,
+    screen: Screen,
+    _lock: DataDirLock,
+}
+
+/// How long to wait for servers that are away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Patience {
+    /// For the configured time.
+    Configured,
+    /// As long as it takes.
+    Endless,
+}
+
+impl Session {
+    /// Takes the data directory, starts or adopts the servers, and runs the start sequence. When it returns, reads and
+    /// writes work. `command` is what others are told about us.
+    ///
+    /// # Errors
+    /// Held, configuration, unavailable, or what the start sequence found. Nothing of ours runs then but, where Redis may
+    /// hold what PostgreSQL lacks, the private servers: the next start adopts them.
+    pub async fn start(
+        home: &Home,
+        command: &str,
+        patience: Patience,
+        screen: &Screen,
+        signals: &Signals,
+    ) -> anyhow::Result<Self> {
+        tokio::select! {
+            started = Self::start_uninterrupted(home, command, patience, screen) => started,
+            () = signals.asked() => Err(interrupted("while the node was starting")),
+        }
+    }
+
+    async fn start_uninterrupted(
+        home: &Home,
+        command: &str,
+        patience: Patience,
+        screen: &Screen,
+    ) -> anyhow::Result<Self> {
+        let chain = Chain::load(&home.settings)?;
+        let lock = home.lock(command)?;
+        chain.remember(home.data_dir())?;
+        crate::reads::forget_private_postgres_for_reads(home.data_dir());
+        let (private, connections, redis_profile) = match &home.brought {
+            Brought::Yours(connections) => (None, (**connections).clone(), None),
+            Brought::Private => {
+                let servers = home.private_servers().await?;
+                let (redis, postgres) = servers.start().await?;
+                let connections = home.private_connections(&redis, &postgres)?;
+                (Some(servers), connections, Some(redis.profile()))
+            }
+        };
+        let options = NodeOptions {
+            redis_url: connections.redis_url.clone(),
+            postgres: connections.postgres.clone(),
+            setup: connections.setup.clone(),
+            profile: Arc::clone(&chain.profile),
+            genesis: Arc::clone(&chain.genesis),
+            limits: home.settings.limits.limits(),
+            holder: holder(),
+            // The lock of the data directory is ours, and private servers serve this directory alone.
+            holder_is_gone: private.is_some(),
+            connect_timeout: match patience {
+                Patience::Configured => Some(home.settings.connect_timeout()),
+                Patience::Endless => None,
+            },
+        };
+        let phases = screen.phases();
+        let observer: Observer = {
+            let phases = Arc::clone(&phases);
+            Arc::new(move |progress| phases.observe(progress))
+        };
+        let started = Node::start(options, observer).await;
+        phases.finish();
+        let (node, running) = started.map_err(of_start).context("starting the node")?;
+        let drain_max = home.settings.drain_max();
+        let screen = screen.clone();
+        Ok(Self { node, chain, connections, redis_profile, running, private, drain_max, screen, _lock: lock })
+    }
+
+    /// Waits until the node ends by itself.
+    ///
+    /// # Errors
+    /// What stopped it.
+    pub async fn ended(&mut self) -> Result<Stopped, StoreError> {
+        self.running.ended().await
+    }
+
+    /// Drains for at most the configured time, gives the chain up, stops private servers.
+    ///
+    /// # Errors
+    /// What stopped the node before. Private servers stay then, for the next start to adopt.
+    pub async fn stop(self) -> anyhow::Result<Stopped> {
+        self.node.stop(self.drain_max).await;
+        self.wind_up().await
+    }
+
+    /// After a failure: the node is stopped in order if it still runs. The failure that it ended with, if any, is the
+    /// cause behind a caller's "stopped".
+    pub async fn stop_after(self, failure: anyhow::Error) -> anyhow::Error {
+        let was_stopped = matches!(failure.downcast_ref::<StoreError>(), Some(StoreError::Stopped(_)));
+        match self.stop().await {
+            Err(cause) if was_stopped => cause,
+            Err(another) => {
+                tracing::warn!(error = format!("{another:#}"), "the node did not stop in order");
+                failure
+            }
+            Ok(_) => failure,
+        }
+    }
+
+    async fn wind_up(mut self) -> anyhow::Result<Stopped> {
+        let stopped = self.running.ended().await.context("the node stopped")?;
+        if stopped.left_in_outbox > 0 {
+            self.screen.always(format!(
+                "{} operations are accepted and not in PostgreSQL yet; the next start brings them there",
+                stopped.left_in_outbox
+            ));
+        }
+        let Some(servers) = &self.private else { return Ok(stopped) };
+        // A volatile Redis would forget what only it has.
+        if stopped.left_in_outbox > 0 && self.redis_profile == Some(RedisProfile::Volatile) {
+            self.screen.always("the private servers go on: this Redis keeps nothing on disk");
+            return Ok(stopped);
+        }
+        servers.stop().await.context("stopping the private servers")?;
+        Ok(stopped)
+    }
+}
+
+/// At a start a bad request is a bad setting: nobody asked for anything else yet.
+fn of_start(error: StoreError) -> anyhow::Error {
+    match error {
+        StoreError::Request(problem) => {
+            Told::configuration(problem, "Change the server's or the node's settings.").into()
+        }
+        other => other.into(),
+    }
+}
+
+fn holder() -> Holder {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Holder {
+        host: host_name(),
+        pid: std::process::id(),
+        since_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
+    }
+}
+
+/// Somebody asked us to end before the work was done.
+pub fn interrupted(when: &str) -> anyhow::Error {
+    Told::new(crate::exit::Exit::Interrupted, "interrupted", format!("interrupted {when}"), "").into()
+}
