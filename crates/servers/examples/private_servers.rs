@@ -50,8 +50,8 @@ async fn open(data_dir: &Path) -> Result<PrivateServers, Box<dyn Error>> {
 
 async fn start(data_dir: &Path) -> Result<(), Box<dyn Error>> {
     let (redis, postgres) = open(data_dir).await?.start().await?;
-    println!("redis-cli -u {}", redis.redis_url());
-    println!("psql \"{}\"", postgres.connection_string(SUPERUSER)?);
+    println!("redis-cli -s {}", redis.socket().display());
+    println!("psql -h {} -U {SUPERUSER} {}", postgres.socket_dir().display(), postgres.database());
     println!("ready");
     Ok(std::io::stdout().flush()?)
 }

@@ -15,8 +15,8 @@
 //!
 //! let servers = PrivateServers::open(options).await?;
 //! let (redis, postgres) = servers.start().await?;
-//! println!("redis-cli -u {}", redis.redis_url());
-//! println!("{}", postgres.connection_string("forebay_writer")?);
+//! println!("Redis is at {}", redis.redis_url());
+//! let writer = postgres.connection_string("forebay_writer")?;
 //! servers.stop().await?;
 //! # Ok(())
 //! # }

@@ -53,7 +53,7 @@ pub struct PostgresOptions {
     pub shared_buffers_bytes: Option<u64>,
     /// The database that is created when missing.
     pub database: String,
-    /// Owner of that database when it is created; one of `roles`, or `None` for the superuser.
+    /// Owner of that database, set at each start; one of `roles`. `None` leaves it as it is, at first the superuser.
     pub database_owner: Option<String>,
     /// Login roles that are created when missing, each with a generated password and no rights at all. Grants are
     /// the business of whoever creates the schema.

@@ -360,14 +360,19 @@ async fn create_roles_and_database(home: &Home, server: &mut PostgresServer) -> 
         let statement = format!("{verb} role {} with login password '{password}'", identifier(role));
         client.batch_execute(&statement).await.map_err(failed)?;
     }
-    let known = client.query_opt("select 1 from pg_database where datname = $1", &[&options.database]).await;
-    if known.map_err(failed)?.is_none() {
-        let owner = options.database_owner.as_deref().unwrap_or(SUPERUSER);
-        let statement =
-            format!("create database {} owner {}", identifier(&options.database), identifier(owner));
-        client.batch_execute(&statement).await.map_err(failed)?;
-    }
-    Ok(())
+    let find_owner = "select pg_get_userbyid(datdba)::text from pg_database where datname = $1";
+    let found = client.query_opt(find_owner, &[&options.database]).await.map_err(failed)?;
+    let owner = found.map(|row| row.try_get::<_, String>(0)).transpose().map_err(failed)?;
+    let database = identifier(&options.database);
+    let statement = match (owner, &options.database_owner) {
+        (None, None) => format!("create database {database}"),
+        (None, Some(wanted)) => format!("create database {database} owner {}", identifier(wanted)),
+        (Some(owner), Some(wanted)) if owner != *wanted => {
+            format!("alter database {database} owner to {}", identifier(wanted))
+        }
+        (Some(_), _) => return Ok(()),
+    };
+    client.batch_execute(&statement).await.map_err(failed)
 }
 
 /// Removes lock files of a dead server whose process id is not free: it belongs to a stranger by now (usual in

@@ -35,7 +35,7 @@ pub struct RedisServer {
 }
 
 impl RedisServer {
-    /// Where to connect, as redis-rs and redis-cli (`-u`) read it: `redis+unix:///path`.
+    /// Where to connect, as redis-rs reads it: `redis+unix:///path`. (redis-cli takes `-s` with the socket's path.)
     pub fn redis_url(&self) -> String {
         format!("redis+unix://{}", percent_encoded(&self.socket()))
     }

@@ -233,8 +233,7 @@ async fn prepare(root: &Path, test: &TestOptions) -> Result<PrivateServers, Serv
     options.postgres.database_owner = test.postgres_database_owner.clone();
     options.postgres.extra.extend(test.postgres_extra.iter().cloned());
     let servers = PrivateServers::open(options).await?;
-    // An owner has to be there before the database: then nothing is copied but made.
-    if test.postgres && test.postgres_database_owner.is_none() {
+    if test.postgres {
         copy_template(&servers).await?;
     }
     Ok(servers)

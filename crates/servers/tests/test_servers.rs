@@ -58,3 +58,17 @@ async fn a_killed_postgres_recovers_and_keeps_what_was_committed() {
     tokio::spawn(connection);
     assert_eq!(client.query_one("select n from t", &[]).await.unwrap().get::<_, i32>(0), 7);
 }
+
+#[tokio::test]
+async fn roles_and_the_database_s_owner_are_as_asked() {
+    let options = TestOptions {
+        redis: false,
+        postgres_roles: vec!["owner".to_owned()],
+        postgres_database_owner: Some("owner".to_owned()),
+        ..TestOptions::default()
+    };
+    let servers = TestServers::with(options).await.unwrap();
+    let (client, connection) = servers.postgres().config("owner").unwrap().connect(NoTls).await.unwrap();
+    tokio::spawn(connection);
+    client.batch_execute("create schema s; create table s.t (n int)").await.unwrap();
+}
