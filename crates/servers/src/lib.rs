@@ -22,7 +22,7 @@
 //! # }
 //! ```
 //!
-//! Tests of other crates use [`testing::TestServers`] (feature `testing`).
+//! Tests of other crates use `testing::TestServers` (feature `testing`).
 
 mod account;
 mod binaries;
