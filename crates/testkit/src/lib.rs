@@ -5,4 +5,5 @@ pub mod chain;
 pub mod dump;
 pub mod node;
 pub mod oracle;
+pub mod proxy;
 pub mod rows;
