@@ -377,10 +377,13 @@ mod tests {
     #[test]
     fn the_example_names_every_setting_with_its_default() {
         let text = include_str!("../../../forebay.example.toml");
-        // Every key stands there as a comment: with the comment signs removed it must be read as a whole.
+        // A key is a comment without a space before it; sections are none.
+        let is_key = |line: &str| line.starts_with(|c: char| c.is_ascii_lowercase());
         let uncommented: String = text
             .lines()
-            .filter_map(|line| line.strip_prefix("#:").or(line.starts_with('[').then_some(line)))
+            .filter_map(|line| {
+                line.strip_prefix('#').filter(|key| is_key(key)).or(line.starts_with('[').then_some(line))
+            })
             .map(|line| format!("{line}\n"))
             .collect();
         let settings = load(&uncommented, &[], &[]).unwrap();

@@ -1,10 +1,8 @@
 //! A data directory and its servers: private ones, or yours.
 
-use std::path::PathBuf;
 use std::str::FromStr as _;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use forebay_servers::{
     Binaries, DataDirLock, HeldBy, PostgresOptions, PostgresServer, PrivateServers, RedisOptions,
     RedisProfile, RedisServer, SUPERUSER, ServersOptions,
@@ -26,6 +24,19 @@ pub struct Connections {
     pub postgres: Config,
     /// How to set it up; `None`: somebody else did.
     pub setup: Option<Setup>,
+}
+
+impl Connections {
+    /// Redis' address as it may be shown.
+    pub fn redis_url_without_password(&self) -> String {
+        match self.redis_url.split_once("://") {
+            Some((scheme, rest)) => match rest.rsplit_once('@') {
+                Some((_, place)) => format!("{scheme}://{place}"),
+                None => self.redis_url.clone(),
+            },
+            None => self.redis_url.clone(),
+        }
+    }
 }
 
 /// Who brings the servers.
@@ -204,36 +215,4 @@ pub fn command_words(words: &str) -> String {
 /// The machine's name.
 pub fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
-}
-
-/// A path as given, made absolute for messages.
-pub fn shown(path: &std::path::Path) -> String {
-    std::path::absolute(path).unwrap_or_else(|_| PathBuf::from(path)).display().to_string()
-}
-
-/// A context for [`anyhow`].
-pub fn start_context(words: &str) -> impl FnOnce() -> String {
-    let words = words.to_owned();
-    move || format!("starting the node for `{}`", command_words(&words))
-}
-
-/// Runs a future for at most this long.
-///
-/// # Errors
-/// What it returns, or unavailable.
-pub async fn within<T>(
-    limit: Duration,
-    doing: &str,
-    future: impl Future<Output = anyhow::Result<T>>,
-) -> anyhow::Result<T> {
-    match tokio::time::timeout(limit, future).await {
-        Ok(outcome) => outcome.with_context(|| doing.to_owned()),
-        Err(_) => Err(Told::new(
-            crate::exit::Exit::Unavailable,
-            "timeout",
-            format!("{doing}: no answer within {} s", limit.as_secs()),
-            "Check that the server runs and can be reached, or raise --connect-timeout.",
-        )
-        .into()),
-    }
 }

@@ -1,5 +1,6 @@
 //! The program: command line, settings, private servers, exit codes. What it does with the chain is the store's.
 
+mod account_record;
 mod args;
 mod chain;
 mod commands;

@@ -2,6 +2,7 @@
 
 use std::io::{self, Write as _};
 
+use forebay_ledger::profile::NetworkProfile;
 use serde::Serialize;
 use serde_json::json;
 
@@ -38,6 +39,31 @@ pub fn print(line: &str) -> anyhow::Result<()> {
 #[derive(Debug, thiserror::Error)]
 #[error("writing to stdout")]
 pub struct StdoutFailed(#[source] pub io::Error);
+
+/// Lines of name and value, the values below each other.
+pub fn table(lines: &[(&str, String)]) -> String {
+    let width = lines.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
+    let lines: Vec<String> = lines.iter().map(|(name, value)| format!("{name:width$}  {value}")).collect();
+    lines.join("\n")
+}
+
+/// A timestamp of the chain as a date and time in UTC.
+pub fn utc_time(profile: &NetworkProfile, timestamp: u32) -> String {
+    let Some(epoch) = profile.epoch_unix_seconds() else { return timestamp.to_string() };
+    let unix = epoch + i64::from(timestamp);
+    let (days, second) = (unix.div_euclid(86_400), unix.rem_euclid(86_400));
+    // The civil calendar's arithmetic; years begin in March, so that a leap day is the last of its year.
+    let shifted = days + 719_468;
+    let (era, day_of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let year = era * 400 + year_of_era + i64::from(month <= 2);
+    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC ({timestamp})")
+}
 
 /// Tells a failure; the exit code that belongs to it. With `--json`, stdout gets an object too.
 pub fn fail(error: &anyhow::Error, output: Output, screen: &Screen) -> i32 {
@@ -90,6 +116,13 @@ mod tests {
     use anyhow::Context as _;
 
     use super::*;
+
+    #[test]
+    fn times_are_shown_in_utc() {
+        let profile = NetworkProfile::built_in("rise-devnet").unwrap();
+        assert_eq!(utc_time(&profile, 0), "2016-05-24 17:00:00 UTC (0)");
+        assert_eq!(utc_time(&profile, 60 * 60 * 24 * 300), "2017-03-20 17:00:00 UTC (25920000)");
+    }
 
     #[test]
     fn causes_that_repeat_are_told_once() {

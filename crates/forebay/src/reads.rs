@@ -1,2 +1,327 @@
-//! later
-pub fn forget_private_postgres_for_reads(_: &std::path::Path) {}
+//! Reads on a data directory, whether or not a node is running on it.
+//!
+//! Beside a node: Redis first, PostgreSQL for what Redis does not keep. Without one: PostgreSQL alone, started for the
+//! occasion and stopped by the last reader, never under a node that came meanwhile.
+
+use std::fs::{self, File, OpenOptions};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use forebay_fast::{At, FastError, FastErrorKind, FastOptions, FastTier, State};
+use forebay_ledger::ids::Height;
+use forebay_servers::{HeldBy, PostgresServer, PrivateServers};
+use forebay_slow::{ErrorKind as SlowErrorKind, SlowReader};
+use serde::Serialize;
+use tokio_postgres::Config;
+
+use crate::chain::Chain;
+use crate::exit::{Exit, Told};
+use crate::home::{Brought, Home};
+use crate::screen::Screen;
+
+/// Pause between two looks at a server that is not there yet.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// Which tier answered, as `--json` says it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Answered {
+    /// Redis.
+    Fast,
+    /// PostgreSQL.
+    Slow,
+}
+
+/// What can be read now.
+pub struct Reads {
+    /// Whose chain.
+    pub chain: Chain,
+    /// Who holds the data directory.
+    pub holder: Option<HeldBy>,
+    /// Redis, if it has the chain.
+    pub fast: Option<FastTier>,
+    /// PostgreSQL, as the writer role, which may read everything.
+    pub postgres: Config,
+    connect_timeout: Duration,
+    screen: Screen,
+    borrowed: Option<Borrowed>,
+}
+
+impl Reads {
+    /// Finds the servers; starts PostgreSQL if they are private and no node runs.
+    ///
+    /// # Errors
+    /// Configuration, unavailable.
+    pub async fn open(home: &Home, screen: &Screen) -> anyhow::Result<Self> {
+        let mut reads = Self::open_in_any_state(home, screen).await?;
+        if let Some(fast) = &reads.fast {
+            let state = fast.head().await?.state;
+            if state != State::Ready {
+                reads.note(format!("PostgreSQL answers: the chain in Redis is not ready ({state})"));
+                reads.fast = None;
+            }
+        }
+        Ok(reads)
+    }
+
+    /// The same, and keeps Redis even if the chain in it is not ready.
+    ///
+    /// # Errors
+    /// Configuration, unavailable.
+    pub async fn open_in_any_state(home: &Home, screen: &Screen) -> anyhow::Result<Self> {
+        let chain = Chain::load(&home.settings)?;
+        let holder = home.holder()?;
+        let connect_timeout = home.settings.connect_timeout();
+        let reads = match &home.brought {
+            Brought::Yours(connections) => Self {
+                fast: fast_tier(&connections.redis_url, &chain, connect_timeout, screen).await?,
+                postgres: connections.postgres.clone(),
+                chain,
+                holder,
+                connect_timeout,
+                screen: screen.clone(),
+                borrowed: None,
+            },
+            Brought::Private if holder.is_some() => {
+                let servers = home.private_servers().await?;
+                let postgres = running_postgres(&servers, connect_timeout).await?;
+                let fast = match servers.running_redis().await? {
+                    Some(redis) => fast_tier(&redis.redis_url(), &chain, connect_timeout, screen).await?,
+                    None => None,
+                };
+                let postgres = home.private_writer(&postgres)?;
+                Self {
+                    chain,
+                    holder,
+                    fast,
+                    postgres,
+                    connect_timeout,
+                    screen: screen.clone(),
+                    borrowed: None,
+                }
+            }
+            Brought::Private => {
+                if !home.has_private_data() {
+                    return Err(nothing_here(home.data_dir()).into());
+                }
+                let servers = home.private_servers().await?;
+                let (borrowed, postgres) = Borrowed::start(home.data_dir(), servers).await?;
+                let postgres = home.private_writer(&postgres)?;
+                Self {
+                    chain,
+                    holder,
+                    fast: None,
+                    postgres,
+                    connect_timeout,
+                    screen: screen.clone(),
+                    borrowed: Some(borrowed),
+                }
+            }
+        };
+        if reads.fast.is_none() && reads.borrowed.is_some() {
+            screen.say("no node is running here: PostgreSQL alone was started to answer");
+        }
+        Ok(reads)
+    }
+
+    /// A note for people, on stderr.
+    pub fn note(&self, text: impl AsRef<str>) {
+        self.screen.say(text);
+    }
+
+    /// Whether a node was found to be running.
+    pub fn has_node(&self) -> bool {
+        self.holder.is_some()
+    }
+
+    /// Gives back what was started. Call it whatever happened in between.
+    ///
+    /// # Errors
+    /// PostgreSQL does not stop.
+    pub async fn close(self) -> anyhow::Result<()> {
+        match self.borrowed {
+            Some(borrowed) => borrowed.give_back().await,
+            None => Ok(()),
+        }
+    }
+
+    /// A read of Redis; `None` if Redis cannot answer now, and PostgreSQL has to.
+    ///
+    /// # Errors
+    /// What is no reason to ask PostgreSQL instead.
+    pub async fn fast<T>(
+        &self,
+        read: impl AsyncFn(&FastTier) -> Result<At<T>, FastError>,
+    ) -> anyhow::Result<Option<At<T>>> {
+        let Some(fast) = &self.fast else { return Ok(None) };
+        match read(fast).await {
+            Ok(found) => Ok(Some(found)),
+            Err(error) if may_ask_postgres(&error) => {
+                self.screen.say(format!("PostgreSQL answers: {error}"));
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// A session on PostgreSQL.
+    ///
+    /// # Errors
+    /// Unavailable for longer than the configured time, permission, wrong database.
+    pub async fn slow(&self) -> anyhow::Result<SlowReader> {
+        connect_slow(&self.postgres, self.connect_timeout).await
+    }
+
+    /// The tip's height: Redis' if it can be asked, else PostgreSQL's.
+    ///
+    /// # Errors
+    /// Neither answers.
+    pub async fn tip_height(&self) -> anyhow::Result<Height> {
+        if let Some(fast) = &self.fast {
+            return Ok(fast.head().await?.tip.map_or(0, |tip| tip.height));
+        }
+        Ok(self.slow().await?.reads().tip().await?.map_or(0, |tip| tip.height))
+    }
+}
+
+fn may_ask_postgres(error: &FastError) -> bool {
+    matches!(error.kind(), FastErrorKind::Unavailable | FastErrorKind::NotReady | FastErrorKind::Stale)
+}
+
+/// Connects to PostgreSQL; tries again while it is away.
+///
+/// # Errors
+/// Unavailable for longer than `limit`, permission, wrong database.
+pub async fn connect_slow(config: &Config, limit: Duration) -> anyhow::Result<SlowReader> {
+    let begun = Instant::now();
+    loop {
+        match SlowReader::connect(config).await {
+            Ok(reader) => return Ok(reader),
+            Err(error)
+                if matches!(error.kind(), SlowErrorKind::Unavailable | SlowErrorKind::Resources)
+                    && begun.elapsed() < limit =>
+            {
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Connects to Redis; tries again while it is away.
+///
+/// # Errors
+/// Unavailable for longer than `limit`, misconfigured.
+pub async fn connect_fast(url: &str, chain: &Chain, limit: Duration) -> Result<FastTier, FastError> {
+    let begun = Instant::now();
+    loop {
+        let options = FastOptions { connect_timeout: limit.max(LOOK_AGAIN), ..FastOptions::default() };
+        match FastTier::connect(url, &chain.profile.name, options).await {
+            Err(error) if error.kind() == FastErrorKind::Unavailable && begun.elapsed() < limit => {
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+/// Redis, if it can be reached; else a note for people, and PostgreSQL answers.
+async fn fast_tier(
+    url: &str,
+    chain: &Chain,
+    limit: Duration,
+    screen: &Screen,
+) -> anyhow::Result<Option<FastTier>> {
+    match connect_fast(url, chain, limit).await {
+        Ok(fast) => Ok(Some(fast)),
+        Err(error) if may_ask_postgres(&error) => {
+            screen.say(format!("PostgreSQL answers: {error}"));
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The PostgreSQL of a node that may still be starting it.
+async fn running_postgres(servers: &PrivateServers, limit: Duration) -> anyhow::Result<PostgresServer> {
+    let begun = Instant::now();
+    loop {
+        if let Some(server) = servers.running_postgres().await? {
+            return Ok(server);
+        }
+        if begun.elapsed() >= limit {
+            return Err(Told::new(
+                Exit::Unavailable,
+                "postgres",
+                format!("the node's PostgreSQL is not there after {} s", limit.as_secs()),
+                "The node may be starting or stopping: look at its log, and try again.",
+            )
+            .into());
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}
+
+fn nothing_here(data_dir: &Path) -> Told {
+    Told::configuration(
+        format!("{} has no chain yet", data_dir.display()),
+        "Start `forebay run` or `forebay replay` on it first, or choose another --data-dir.",
+    )
+}
+
+/// A PostgreSQL that was started for readers. Each holds a shared lock on a file whose content says that readers
+/// started it; the last one, alone with the lock, stops it.
+struct Borrowed {
+    data_dir: PathBuf,
+    servers: PrivateServers,
+    lock: File,
+}
+
+/// In the file, while a PostgreSQL runs that readers started.
+const STARTED_FOR_READS: &[u8] = b"postgres was started for reads\n";
+
+fn reads_lock(data_dir: &Path) -> PathBuf {
+    data_dir.join("reads.lock")
+}
+
+/// A node takes the servers over: readers do not stop them any more.
+pub fn forget_private_postgres_for_reads(data_dir: &Path) {
+    // Missing is what we want.
+    let _ = fs::remove_file(reads_lock(data_dir));
+}
+
+impl Borrowed {
+    async fn start(data_dir: &Path, servers: PrivateServers) -> anyhow::Result<(Self, PostgresServer)> {
+        let path = reads_lock(data_dir);
+        let doing = || format!("locking {}", path.display());
+        let lock = OpenOptions::new().create(true).append(true).open(&path).with_context(doing)?;
+        // Waits at most for a reader that is just stopping the server.
+        let lock = tokio::task::spawn_blocking(move || lock.lock_shared().map(|()| lock))
+            .await?
+            .with_context(doing)?;
+        let server = servers.start_postgres().await?;
+        if !server.is_adopted() {
+            fs::write(&path, STARTED_FOR_READS).with_context(doing)?;
+        }
+        Ok((Self { data_dir: data_dir.to_owned(), servers, lock }, server))
+    }
+
+    async fn give_back(self) -> anyhow::Result<()> {
+        let path = reads_lock(&self.data_dir);
+        self.lock.unlock().ok();
+        if self.lock.try_lock().is_err() || fs::read(&path).ok().as_deref() != Some(STARTED_FOR_READS) {
+            return Ok(());
+        }
+        // While we hold it no node can start; if one has, the server is its own now.
+        let Ok(_no_node) = forebay_servers::DataDirLock::acquire(
+            &self.data_dir,
+            "forebay, stopping PostgreSQL after a read",
+        ) else {
+            return Ok(());
+        };
+        fs::write(&path, b"").with_context(|| format!("writing {}", path.display()))?;
+        self.servers.stop_postgres().await.context("stopping PostgreSQL after the read")?;
+        Ok(())
+    }
+}

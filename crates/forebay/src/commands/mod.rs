@@ -1,13 +1,24 @@
 //! One module a command.
 
+mod account;
+mod block;
+mod delegates;
+mod dump;
 mod feed;
+mod forgers;
+mod generate;
+mod pop;
 mod replay;
 mod run;
+mod status;
+mod transaction;
+mod verify;
 
 use crate::args::{Cli, Command};
 use crate::config::Settings;
-use crate::home::Home;
+use crate::home::{Brought, Home};
 use crate::output::Output;
+use crate::reads::Reads;
 use crate::screen::Screen;
 use crate::signals::Signals;
 use crate::{logging, output};
@@ -42,6 +53,29 @@ async fn attempt(cli: Cli, screen: &Screen, output: Output) -> anyhow::Result<i3
     match cli.command {
         Command::Run(args) => run::run(&context, args).await,
         Command::Replay(args) => replay::run(&context, args).await,
-        _ => Ok(0),
+        Command::Pop(args) => pop::run(&context, args).await,
+        Command::Status => status::run(&context).await,
+        Command::Verify(args) => verify::run(&context, args).await,
+        Command::Block(args) => block::run(&context, args).await,
+        Command::Account(args) => account::run(&context, args).await,
+        Command::Transaction(args) => transaction::run(&context, args).await,
+        Command::Delegates(args) => delegates::run(&context, args).await,
+        Command::Forgers(args) => forgers::run(&context, args).await,
+        Command::Dump(args) => dump::run(&context, args).await,
+        Command::Generate(args) => generate::run(&context, args).await,
     }
+}
+
+/// Whether a node that may be elsewhere works on servers of yours: its data directory's lock is not here.
+async fn another_node_serves(home: &Home, screen: &Screen) -> anyhow::Result<bool> {
+    if matches!(home.brought, Brought::Private) {
+        return Ok(false);
+    }
+    let reads = Reads::open(home, screen).await?;
+    let serves = match &reads.fast {
+        Some(fast) => fast.owner().await?.is_some_and(|owner| !owner.released),
+        None => false,
+    };
+    reads.close().await?;
+    Ok(serves)
 }

@@ -1,6 +1,76 @@
-//! later
+//! `forebay run`: the data layer is up until somebody asks it to end.
+
+use std::path::Path;
+
+use anyhow::Context as _;
+use serde_json::json;
+
 use super::Context;
+use super::feed::{self, Feed};
 use crate::args::RunArgs;
-pub async fn run(_: &Context, _: RunArgs) -> anyhow::Result<i32> {
-    Ok(0)
+use crate::exit::Exit;
+use crate::home::command_words;
+use crate::output::print;
+use crate::session::{Patience, Session};
+
+/// Runs the command.
+pub async fn run(context: &Context, args: RunArgs) -> anyhow::Result<i32> {
+    // A socket that cannot be made is known before anything is started.
+    if let Some(path) = args.feed.as_deref().filter(|feed| *feed != "-") {
+        feed::check_socket(Path::new(path))?;
+    }
+    let words = args.feed.as_ref().map_or_else(|| "run".to_owned(), |feed| format!("run --feed {feed}"));
+    let screen = &context.screen;
+    let mut session =
+        Session::start(&context.home, &command_words(&words), Patience::Endless, screen, &context.signals)
+            .await?;
+    let feed = match args.feed.as_deref() {
+        None => Ok(Feed::nothing()),
+        Some("-") => Ok(Feed::stdin(&session)),
+        Some(path) => Feed::socket(&session, Path::new(path)),
+    };
+    let mut feed = match feed {
+        Ok(feed) => feed,
+        Err(error) => return Err(session.stop_after(error).await),
+    };
+    tell_ready(context, &session, args.feed.as_deref())?;
+    let ended = tokio::select! {
+        biased;
+        ended = session.ended() => Some(ended),
+        () = context.signals.asked() => None,
+        () = feed.ended() => None,
+    };
+    // Lines under way are answered; whoever does not take the answers, or awaits what will not come, has its limit.
+    if tokio::time::timeout(context.home.settings.drain_max(), feed.close()).await.is_err() {
+        tracing::warn!("some lines of the feed were not answered in time");
+    }
+    if let Some(ended) = ended {
+        // Nobody asked it to: servers stay for the next start.
+        ended.context("the node stopped by itself")?;
+        return Ok(Exit::Stopped as i32);
+    }
+    screen.say("draining what is accepted to PostgreSQL, then stopping");
+    let stopped = session.stop().await?;
+    screen.say(format!("stopped at height {}, all of it durable", stopped.durable.height));
+    Ok(Exit::Success as i32)
+}
+
+fn tell_ready(context: &Context, session: &Session, feed: Option<&str>) -> anyhow::Result<()> {
+    let progress = session.node.progress();
+    let (height, id) = progress.tip.map_or((0, String::new()), |tip| (tip.height, tip.id.to_string()));
+    let network = &session.chain.profile.name;
+    let fed = feed.map_or_else(String::new, |feed| format!(", feed at {feed}"));
+    context.screen.say(format!(
+        "ready: {network} at height {height}, epoch {}{fed}. Ctrl-C stops",
+        progress.position.epoch
+    ));
+    // Stdout is the feed's own when it is fed from stdin.
+    if context.output.json && feed != Some("-") {
+        let ready = json!({
+            "ready": true, "network": network, "height": height, "blockId": id, "epoch": progress.position.epoch,
+            "redis": session.connections.redis_url_without_password(), "feed": feed,
+        });
+        print(&ready.to_string())?;
+    }
+    Ok(())
 }

@@ -1,0 +1,266 @@
+//! `forebay status`: where chain, node and servers stand. Works in every state.
+
+use anyhow::Context as _;
+use forebay_fast::{FastTier, ServerFacts, State};
+use forebay_ledger::ids::Height;
+use forebay_servers::HeldBy;
+use indicatif::HumanCount;
+use serde::Serialize;
+use tokio_postgres::{Config, NoTls};
+
+use super::Context;
+use crate::exit::Exit;
+use crate::home::{Brought, Home};
+use crate::output::table;
+use crate::reads::Reads;
+
+/// What `--json` prints.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Status {
+    version: &'static str,
+    network: String,
+    genesis: String,
+    data_dir: String,
+    /// A node, or another command that writes, has the data directory.
+    running: bool,
+    /// `ready`, `starting` (and what exactly), `rewinding`, or `stopped`.
+    phase: String,
+    holder: Option<Holder>,
+    epoch: Option<u64>,
+    fast: Option<TierStatus>,
+    slow: Option<TierStatus>,
+    /// What PostgreSQL lacks; null if Redis cannot say.
+    lag: Option<Lag>,
+    redis: Option<Redis>,
+    postgres: Option<Postgres>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Holder {
+    pid: u32,
+    command: String,
+    since_unix_ms: u64,
+    #[serde(skip)]
+    text: String,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct TierStatus {
+    height: Height,
+    block_id: Option<String>,
+    epoch: u64,
+    seq: u64,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Lag {
+    blocks: i64,
+    operations: u64,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Redis {
+    version: String,
+    address: String,
+    /// What survives a loss of power: `durable` or `volatile`.
+    durability: &'static str,
+    memory_bytes_used: u64,
+    private: bool,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Postgres {
+    version: String,
+    address: String,
+    private: bool,
+}
+
+/// Runs the command.
+pub async fn run(context: &Context) -> anyhow::Result<i32> {
+    let reads = Reads::open_in_any_state(&context.home, &context.screen).await?;
+    let status = look(&context.home, &reads).await;
+    reads.close().await?;
+    let status = status?;
+    context.output.result(&status, || text_of(&status))?;
+    Ok(Exit::Success as i32)
+}
+
+async fn look(home: &Home, reads: &Reads) -> anyhow::Result<Status> {
+    let private = matches!(home.brought, Brought::Private);
+    let mut status = Status {
+        version: env!("CARGO_PKG_VERSION"),
+        network: reads.chain.profile.name.clone(),
+        genesis: reads.chain.genesis.id.to_string(),
+        data_dir: std::path::absolute(home.data_dir())?.display().to_string(),
+        running: reads.has_node(),
+        phase: if reads.has_node() { "starting" } else { "stopped" }.to_owned(),
+        holder: reads.holder.as_ref().map(holder),
+        epoch: None,
+        fast: None,
+        slow: None,
+        lag: None,
+        redis: None,
+        postgres: None,
+    };
+    look_at_slow(&mut status, &reads.postgres, reads, private).await?;
+    if let Some(fast) = &reads.fast {
+        look_at_fast(&mut status, fast, private).await?;
+    }
+    if let (Some(fast), Some(slow)) = (&status.fast, &status.slow) {
+        status.lag = Some(Lag {
+            blocks: i64::from(fast.height) - i64::from(slow.height),
+            operations: fast.seq.saturating_sub(slow.seq),
+        });
+    }
+    status.epoch = status.fast.as_ref().or(status.slow.as_ref()).map(|tier| tier.epoch);
+    Ok(status)
+}
+
+async fn look_at_slow(
+    status: &mut Status,
+    config: &Config,
+    reads: &Reads,
+    private: bool,
+) -> anyhow::Result<()> {
+    let doing = "asking PostgreSQL how far it is";
+    let reader = match reads.slow().await {
+        Ok(reader) => reader,
+        // A node that is starting has not made the database yet.
+        Err(error) if reads.has_node() => {
+            reads.note(format!("PostgreSQL does not answer yet: {error:#}"));
+            return Ok(());
+        }
+        Err(error) => return Err(error.context(doing)),
+    };
+    let position = match reader.reads().position().await {
+        Ok(position) => position,
+        Err(error) if reads.has_node() => {
+            reads.note(format!("PostgreSQL is not set up yet: {error}"));
+            return Ok(());
+        }
+        Err(error) => return Err(error.into()),
+    };
+    status.slow = Some(TierStatus {
+        height: position.height,
+        block_id: position.block_id.map(|id| id.to_string()),
+        epoch: position.epoch,
+        seq: position.seq,
+    });
+    let version = server_version(config).await.context(doing)?;
+    status.postgres = Some(Postgres { version, address: address_of(config), private });
+    Ok(())
+}
+
+async fn look_at_fast(status: &mut Status, fast: &FastTier, private: bool) -> anyhow::Result<()> {
+    let head = fast.head().await.context("asking Redis how far it is")?;
+    let facts = fast.server_facts().await?;
+    status.redis = Some(redis_of(&facts, fast.address(), private));
+    status.phase = match head.state {
+        State::Ready if private || is_held(fast).await? => "ready".to_owned(),
+        State::Ready => "stopped".to_owned(),
+        State::Rewinding => "rewinding".to_owned(),
+        other => format!("starting ({other})"),
+    };
+    if !private && status.phase != "stopped" {
+        status.running = true;
+    }
+    status.fast = matches!(head.state, State::Ready | State::Rewinding).then(|| TierStatus {
+        height: head.tip.map_or(0, |tip| tip.height),
+        block_id: head.tip.map(|tip| tip.id.to_string()),
+        epoch: head.position.epoch,
+        seq: head.position.seq,
+    });
+    Ok(())
+}
+
+async fn is_held(fast: &FastTier) -> anyhow::Result<bool> {
+    Ok(fast.owner().await?.is_some_and(|owner| !owner.released))
+}
+
+fn holder(by: &HeldBy) -> Holder {
+    Holder { pid: by.pid, command: by.command.clone(), since_unix_ms: by.since_unix_ms, text: by.to_string() }
+}
+
+fn redis_of(facts: &ServerFacts, address: &str, private: bool) -> Redis {
+    Redis {
+        version: facts.version.clone(),
+        address: address.to_owned(),
+        durability: if facts.is_durable() { "durable" } else { "volatile" },
+        memory_bytes_used: facts.memory_bytes_used,
+        private,
+    }
+}
+
+async fn server_version(config: &Config) -> anyhow::Result<String> {
+    let (client, connection) = config.connect(NoTls).await?;
+    let task = tokio::spawn(connection);
+    let row = client.query_one("show server_version", &[]).await?;
+    task.abort();
+    Ok(row.try_get(0)?)
+}
+
+fn address_of(config: &Config) -> String {
+    let host = config.get_hosts().first().map_or_else(String::new, |host| match host {
+        tokio_postgres::config::Host::Tcp(name) => name.clone(),
+        tokio_postgres::config::Host::Unix(path) => path.display().to_string(),
+    });
+    let port = config.get_ports().first().copied().unwrap_or(5432);
+    format!("{host}:{port}/{}", config.get_dbname().unwrap_or_default())
+}
+
+fn text_of(status: &Status) -> String {
+    let tier = |tier: &TierStatus| {
+        let id = tier.block_id.as_deref().unwrap_or("none");
+        format!(
+            "height {}, block {id}, operation {}-{}",
+            HumanCount(tier.height.into()),
+            tier.epoch,
+            tier.seq
+        )
+    };
+    let mut lines = vec![
+        ("network", format!("{}, genesis block {}", status.network, status.genesis)),
+        ("data", status.data_dir.clone()),
+        (
+            "node",
+            match &status.holder {
+                Some(holder) => format!("{}; {}", status.phase, holder.text),
+                None if status.running => format!("{}, by its heartbeat in Redis", status.phase),
+                None => "not running".to_owned(),
+            },
+        ),
+    ];
+    lines.push(("redis", status.fast.as_ref().map_or_else(|| "no chain in it now".to_owned(), tier)));
+    lines.push(("postgres", status.slow.as_ref().map_or_else(|| "no chain in it now".to_owned(), tier)));
+    if let Some(lag) = &status.lag {
+        lines.push(("lag", format!("{} blocks, {} operations", lag.blocks, HumanCount(lag.operations))));
+    }
+    let whose = |private: bool| if private { "private" } else { "yours" };
+    if let Some(redis) = &status.redis {
+        let used = indicatif::HumanBytes(redis.memory_bytes_used);
+        lines.push((
+            "",
+            format!(
+                "Redis {}, {}, {}, {used}, {}",
+                redis.version,
+                whose(redis.private),
+                redis.durability,
+                redis.address
+            ),
+        ));
+    }
+    if let Some(postgres) = &status.postgres {
+        lines.push((
+            "",
+            format!("PostgreSQL {}, {}, {}", postgres.version, whose(postgres.private), postgres.address),
+        ));
+    }
+    lines.push(("version", status.version.to_owned()));
+    table(&lines)
+}
