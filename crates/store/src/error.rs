@@ -32,6 +32,9 @@ pub enum StoreError {
     /// The two tiers, or a tier and the ledger, do not agree.
     #[error("{0}")]
     Disagreement(String),
+    /// The guard stopped the node: the slow tier is too far behind.
+    #[error("{0}")]
+    TooFarBehind(String),
     /// The node has stopped or is stopping.
     #[error("the node has stopped: {0}")]
     Stopped(String),
@@ -64,6 +67,7 @@ pub fn decide(error: &StoreError) -> Decision {
     match error {
         StoreError::Refused(Refusal::IncompleteView(_))
         | StoreError::Disagreement(_)
+        | StoreError::TooFarBehind(_)
         | StoreError::Stopped(_) => Decision::Stop,
         StoreError::Refused(_)
         | StoreError::OtherBranch { .. }
@@ -103,6 +107,7 @@ impl StoreError {
             Self::Request(_) => "request",
             Self::Held(_) => "held",
             Self::Disagreement(_) => "disagreement",
+            Self::TooFarBehind(_) => "too-far-behind",
             Self::Stopped(_) => "stopped",
             Self::Fast(_) => "redis",
             Self::Slow(_) => "postgres",
@@ -122,6 +127,9 @@ impl StoreError {
             Self::Request(_) => "Check the request.",
             Self::Held(_) => "Stop the other node first, or work beside it with the commands that only read.",
             Self::Disagreement(_) => "Run `forebay verify --deep` to find what differs.",
+            Self::TooFarBehind(_) => {
+                "Make PostgreSQL work again, then start the node; the message says what the next start does."
+            }
             Self::Stopped(_) => "Start it again; what was accepted is still in Redis or PostgreSQL.",
             Self::Fast(error) => error.remedy(),
             Self::Slow(error) => error.remedy(),

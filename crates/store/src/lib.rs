@@ -8,21 +8,27 @@
 //! PostgreSQL exactly once, in order. A refused block changes nothing in either tier.
 
 mod error;
+mod guard;
+mod heal;
 mod node;
 mod options;
+mod owner;
 mod progress;
 mod receipt;
 mod resident;
 mod restore;
 mod retention;
+mod rollback;
 mod start;
 mod syncer;
 pub mod verify;
 mod writer;
 
 pub use error::{Decision, StoreError, decide};
-pub use node::{Node, Running, Stopped};
-pub use options::{Limits, NodeOptions, Setup};
+pub use guard::{Guard, Lag, Overrun, Verdict};
+pub use node::{Node, Running};
+pub use options::{Limits, NodeOptions, OnHardLimit, Setup};
+pub use owner::Stopped;
 pub use progress::{Phase, PhaseProgress, Progress};
 pub use receipt::{Accepted, Durable};
 pub use start::Observer;

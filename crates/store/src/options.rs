@@ -1,5 +1,6 @@
 //! What a node is told: where its servers are, which chain it keeps, and how far the slow tier may fall behind.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,6 +32,21 @@ pub struct NodeOptions {
     pub holder_is_gone: bool,
     /// How long to wait for servers that are away at the start; `None`: as long as it takes.
     pub connect_timeout: Option<Duration>,
+    /// Where rollback files are written and looked for; `None`: nowhere, so that a hard limit leaves no order and the
+    /// next start drains.
+    pub rollback_dir: Option<PathBuf>,
+    /// What the guard's stop means for the next start.
+    pub on_hard_limit: OnHardLimit,
+}
+
+/// What happens when the guard stops the node.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum OnHardLimit {
+    /// The tail is written to a rollback file; the next start goes back to PostgreSQL's last block.
+    #[default]
+    Rollback,
+    /// The tail stays in the outbox; the next start drains it.
+    Keep,
 }
 
 /// How PostgreSQL is set up.
@@ -67,6 +83,13 @@ pub struct Limits {
     pub takeover_after: Duration,
     /// How long Redis may be away under a running node before it stops.
     pub redis_away_max: Duration,
+    /// How long operations may wait without any progress of the slow tier before the node stops. 600 s: longer than a
+    /// restart of PostgreSQL with crash recovery takes.
+    pub no_progress_max: Duration,
+    /// How long a live chain may stay at the limit of operations before the node stops. 60 s.
+    pub grace: Duration,
+    /// A tip younger than this makes the chain live. 300 s: ten slots of 30 s.
+    pub live_within: Duration,
 }
 
 impl Default for Limits {
@@ -81,6 +104,9 @@ impl Default for Limits {
             outbox_kept: 202,
             takeover_after: Duration::from_secs(10),
             redis_away_max: Duration::from_secs(60),
+            no_progress_max: Duration::from_secs(600),
+            grace: Duration::from_secs(60),
+            live_within: Duration::from_secs(300),
         }
     }
 }

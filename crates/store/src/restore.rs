@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use forebay_failpoint::reach;
 use forebay_fast::{Expected, FastTier, Position, RestoredHead};
 use forebay_ledger::account::Account;
 use forebay_ledger::ids::{Address, BlockId, Height};
@@ -49,9 +50,12 @@ impl RestoreFrom<'_> {
         let counts = reads().counts().await?;
 
         at(Phase::Clean, 0, None);
+        reach("restore.before_clean");
         self.fast.begin_clean(self.epoch).await?;
+        reach("restore.cleaning");
         self.fast.clean(self.epoch, |keys| at(Phase::Clean, keys, None)).await?;
 
+        reach("restore.cleaned");
         let total = counts.accounts + counts.transactions;
         at(Phase::Restore, 0, Some(total));
         let expected = Expected { accounts: counts.accounts, transactions: counts.transactions };
@@ -74,6 +78,7 @@ impl RestoreFrom<'_> {
                 Ok(())
             })
             .await?;
+        reach("restore.loaded_rows");
         let mut kept = Vec::new();
         let mut round = None;
         if let Some(tip) = tip {
@@ -102,6 +107,7 @@ impl RestoreFrom<'_> {
                 shown(slow.block_id)
             )));
         }
+        reach("restore.before_finish");
         let genesis_account = tip.map(|_| self.genesis_account);
         restore.finish(&RestoredHead { position, tip, genesis_account }).await?;
         let resident = Resident { tip, round, genesis_account, delegates: loaded.delegates };

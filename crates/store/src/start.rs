@@ -2,20 +2,23 @@
 //!
 //! A crash in any phase is survived by starting again: each phase can be repeated.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use forebay_failpoint::reach;
 use forebay_fast::{FastOptions, FastTier, Operation, OutboxEntry, Owner, State};
 use forebay_ledger::ids::Address;
 use forebay_slow::setup::{ChainParameters, migrate, prepare};
 use forebay_slow::{BlockRow, Position as SlowPosition, SlowOperation, SlowWriter};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use crate::error::{Decision, StoreError, decide};
 use crate::options::NodeOptions;
 use crate::progress::{Phase, PhaseProgress};
 use crate::restore::{RestoreFrom, Restored};
-use crate::syncer::{BackOff, Batch, Syncer};
+use crate::rollback;
+use crate::syncer::{BackOff, Batch, Outcome, Syncer};
 
 /// Who watches a start: called with each phase and its steps.
 pub type Observer = Arc<dyn Fn(PhaseProgress) + Send + Sync>;
@@ -39,12 +42,26 @@ pub(crate) async fn start(options: &NodeOptions, observe: &Observer) -> Result<S
     .await?;
     check_server(&fast).await?;
 
+    reach("start.set_up");
     at(Phase::Claim, 0, None);
     let (epoch, position) = claim(options, &fast, &mut slow).await?;
-    let beating = Heartbeat::start(&fast, epoch, options.limits.takeover_after);
+    let beating = Heartbeat::start(&fast, epoch, options.limits.takeover_after, Arc::new(Notify::new()));
 
-    at(Phase::Drain, 0, None);
-    drain(options, &fast, epoch, position, &at).await?;
+    reach("start.claimed");
+
+    let orders = standing_orders(options)?;
+    if orders.is_empty() {
+        at(Phase::Drain, 0, None);
+        drain(options, &fast, epoch, position, &at).await?;
+        reach("start.drained");
+    }
+    for order in &orders {
+        tracing::warn!(
+            order = %order.display(),
+            height = position.height,
+            "obeying a rollback file: the outbox is given up, the chain goes back to PostgreSQL's last block"
+        );
+    }
     let restored = RestoreFrom {
         fast: &fast,
         postgres: &options.postgres,
@@ -55,9 +72,24 @@ pub(crate) async fn start(options: &NodeOptions, observe: &Observer) -> Result<S
     }
     .run(observe.as_ref())
     .await?;
+    reach("start.restored");
+    for order in &orders {
+        let done = rollback::mark_done(order).map_err(|error| order_failed(order, &error))?;
+        tracing::info!(record = %done.display(), "the rollback is done; the file is a record for `forebay replay`");
+    }
     // The node's loop shows its own heartbeat.
     drop(beating);
     Ok(Started { fast, epoch, restored })
+}
+
+/// Rollback files that no start has obeyed yet.
+fn standing_orders(options: &NodeOptions) -> Result<Vec<PathBuf>, StoreError> {
+    let Some(directory) = &options.rollback_dir else { return Ok(Vec::new()) };
+    rollback::orders(directory, &options.profile).map_err(|error| order_failed(directory, &error))
+}
+
+fn order_failed(path: &Path, error: &std::io::Error) -> StoreError {
+    StoreError::Request(format!("{}: a rollback file cannot be read or renamed ({error})", path.display()))
 }
 
 async fn set_up(options: &NodeOptions) -> Result<(), StoreError> {
@@ -120,6 +152,7 @@ async fn claim(
     fast.claim(owner.as_ref(), epoch, &options.holder).await.map_err(|error| {
         StoreError::Held(format!("another node took the chain at the same moment ({error})"))
     })?;
+    reach("start.claimed_redis");
     let position = slow.take_over(epoch).await?;
     tracing::info!(epoch, seq = position.seq, height = position.height, "the chain is ours");
     Ok((epoch, position))
@@ -187,7 +220,7 @@ async fn drain(
             "draining what an earlier node accepted"
         );
     }
-    let mut syncer = Syncer::new(options.postgres.clone(), epoch);
+    let mut syncer = Syncer::new(options.postgres.clone());
     let (events, mut reports) = mpsc::channel(1);
     // Retries are logged by the Syncer; here nobody else listens.
     let listener = tokio::spawn(async move { while reports.recv().await.is_some() {} });
@@ -195,8 +228,14 @@ async fn drain(
     for chunk in pending.chunks(options.limits.batch_operations_max.max(1)) {
         let operations = operations_of(fast, chunk).await?;
         let Some(last) = chunk.last() else { continue };
-        let batch = Batch { expected_seq: position.seq, new_seq: last.position.seq, operations };
-        syncer.commit(&batch, &events).await?;
+        let batch = Batch { epoch, expected_seq: position.seq, new_seq: last.position.seq, operations };
+        if let Outcome::Behind(found) = syncer.commit(&batch, &events).await? {
+            return Err(StoreError::Disagreement(format!(
+                "PostgreSQL went back from operation {} to {} while it was drained into: start again",
+                position.seq, found.seq
+            )));
+        }
+        reach("start.drained_batch");
         position.seq = batch.new_seq;
         done += chunk.len() as u64;
         at(Phase::Drain, done, Some(total));
@@ -207,7 +246,7 @@ async fn drain(
 }
 
 /// The entry that PostgreSQL did last must be the one that the outbox has there.
-fn check_overlap(entries: &[OutboxEntry], position: &SlowPosition) -> Result<(), StoreError> {
+pub(crate) fn check_overlap(entries: &[OutboxEntry], position: &SlowPosition) -> Result<(), StoreError> {
     let Some(entry) = entries.iter().find(|entry| entry.position.seq == position.seq) else { return Ok(()) };
     let tip = match &entry.operation {
         Operation::Block { id, .. } => *id,
@@ -224,7 +263,7 @@ fn check_overlap(entries: &[OutboxEntry], position: &SlowPosition) -> Result<(),
 }
 
 /// The outbox must go on where PostgreSQL ends, without a gap, up to what Redis accepted.
-fn check_contiguous(pending: &[OutboxEntry], seq: u64, accepted: u64) -> Result<(), StoreError> {
+pub(crate) fn check_contiguous(pending: &[OutboxEntry], seq: u64, accepted: u64) -> Result<(), StoreError> {
     let mut expected = seq;
     for entry in pending {
         expected += 1;
@@ -244,7 +283,10 @@ fn check_contiguous(pending: &[OutboxEntry], seq: u64, accepted: u64) -> Result<
     Ok(())
 }
 
-async fn operations_of(fast: &FastTier, entries: &[OutboxEntry]) -> Result<Vec<SlowOperation>, StoreError> {
+pub(crate) async fn operations_of(
+    fast: &FastTier,
+    entries: &[OutboxEntry],
+) -> Result<Vec<SlowOperation>, StoreError> {
     let ids: Vec<_> = entries
         .iter()
         .filter_map(|entry| match &entry.operation {
@@ -284,7 +326,8 @@ pub(crate) struct Heartbeat {
 }
 
 impl Heartbeat {
-    pub(crate) fn start(fast: &FastTier, epoch: u64, takeover_after: Duration) -> Self {
+    /// `suspect` is told when a beat fails.
+    pub(crate) fn start(fast: &FastTier, epoch: u64, takeover_after: Duration, suspect: Arc<Notify>) -> Self {
         let fast = fast.clone();
         let task = tokio::spawn(async move {
             // Five beats within the time after which a successor may take over: four may be late.
@@ -293,8 +336,9 @@ impl Heartbeat {
             loop {
                 ticks.tick().await;
                 if let Err(error) = fast.heartbeat(epoch).await {
-                    // A lost epoch shows in the next step, which is refused; an absent server is waited for there.
+                    // The loop asks what became of Redis; an absent server is waited for by whoever needs it.
                     tracing::warn!(%error, "no heartbeat");
+                    suspect.notify_one();
                 }
             }
         });

@@ -6,15 +6,17 @@
 
 use std::time::Duration;
 
-use forebay_slow::{Committed, SlowOperation, SlowWriter};
+use forebay_failpoint::reach;
+use forebay_slow::{Committed, Position, SlowOperation, SlowWriter};
 use tokio::sync::mpsc;
 use tokio_postgres::Config;
 
 use crate::error::{Decision, StoreError, decide};
 
-/// Operations to be committed in one transaction.
+/// Operations to be committed in one transaction. Without operations: a question whether PostgreSQL still is where it was.
 #[derive(Debug)]
 pub(crate) struct Batch {
+    pub(crate) epoch: u64,
     pub(crate) expected_seq: u64,
     pub(crate) new_seq: u64,
     pub(crate) operations: Vec<SlowOperation>,
@@ -27,8 +29,17 @@ pub(crate) enum SyncEvent {
     Durable { seq: u64 },
     /// An attempt failed; another follows.
     Retrying { attempt: u32, error: String, wait: Duration },
+    /// PostgreSQL is behind what it had committed before: it was put back to an older state. Nothing was written.
+    Behind { found: Position },
     /// The batch cannot be brought to PostgreSQL.
     Failed(StoreError),
+}
+
+/// How a batch ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Durable,
+    Behind(Position),
 }
 
 /// Pauses between attempts: doubled each time, with jitter, up to the cap.
@@ -71,25 +82,25 @@ fn jitter() -> f64 {
 /// The task's inside.
 pub(crate) struct Syncer {
     config: Config,
-    epoch: u64,
     writer: Option<SlowWriter>,
 }
 
 impl Syncer {
-    pub(crate) fn new(config: Config, epoch: u64) -> Self {
-        Self { config, epoch, writer: None }
+    pub(crate) fn new(config: Config) -> Self {
+        Self { config, writer: None }
     }
 
     /// Commits batches until there are none, or one fails for good.
     pub(crate) async fn run(mut self, mut batches: mpsc::Receiver<Batch>, events: mpsc::Sender<SyncEvent>) {
         while let Some(batch) = batches.recv().await {
-            let outcome = match self.commit(&batch, &events).await {
-                Ok(()) => SyncEvent::Durable { seq: batch.new_seq },
+            let event = match self.commit(&batch, &events).await {
+                Ok(Outcome::Durable) => SyncEvent::Durable { seq: batch.new_seq },
+                Ok(Outcome::Behind(found)) => SyncEvent::Behind { found },
                 Err(error) => SyncEvent::Failed(error),
             };
-            let failed = matches!(outcome, SyncEvent::Failed(_));
+            let failed = matches!(event, SyncEvent::Failed(_));
             // A loop that is gone needs no report.
-            if events.send(outcome).await.is_err() || failed {
+            if events.send(event).await.is_err() || failed {
                 return;
             }
         }
@@ -100,11 +111,11 @@ impl Syncer {
         &mut self,
         batch: &Batch,
         events: &mpsc::Sender<SyncEvent>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Outcome, StoreError> {
         let mut back_off = BackOff::new();
         loop {
-            let error = match self.attempt(batch).await {
-                Ok(()) => return Ok(()),
+            let error = match self.attempt(batch, back_off.attempt() + 1).await {
+                Ok(outcome) => return Ok(outcome),
                 Err(error) => error,
             };
             let decision = decide(&error);
@@ -125,27 +136,55 @@ impl Syncer {
         }
     }
 
-    async fn attempt(&mut self, batch: &Batch) -> Result<(), StoreError> {
+    /// `number`: 1 for the first attempt at this batch; for the write log.
+    async fn attempt(&mut self, batch: &Batch, number: u32) -> Result<Outcome, StoreError> {
         let is_new = self.writer.is_none();
         let writer = match &mut self.writer {
             Some(writer) => writer,
             none => none.insert(SlowWriter::connect(&self.config).await?),
         };
-        if is_new {
-            // The batch may have been committed by an attempt whose answer was lost.
-            let position = writer.position().await?;
-            if position.epoch == self.epoch && position.seq == batch.new_seq {
-                return Ok(());
-            }
-            if position.epoch != self.epoch || position.seq != batch.expected_seq {
-                return Err(taken_over(self.epoch, batch, position));
+        if is_new || batch.operations.is_empty() {
+            // The batch may have been committed by an attempt whose answer was lost; or PostgreSQL is not what it was.
+            match whereabouts(batch, &writer.position().await?)? {
+                Whereabouts::Committed => return Ok(Outcome::Durable),
+                Whereabouts::Behind(found) => return Ok(Outcome::Behind(found)),
+                Whereabouts::Expected => {}
             }
         }
+        if batch.operations.is_empty() {
+            return Ok(Outcome::Durable);
+        }
+        reach("syncer.before_apply");
         let committed =
-            writer.apply(self.epoch, batch.expected_seq, batch.new_seq, &batch.operations).await?;
+            writer.apply(batch.epoch, batch.expected_seq, batch.new_seq, &batch.operations, number).await?;
+        reach("syncer.after_commit");
         log_committed(&committed);
-        Ok(())
+        Ok(Outcome::Durable)
     }
+}
+
+enum Whereabouts {
+    Expected,
+    Committed,
+    Behind(Position),
+}
+
+/// Where PostgreSQL is, as seen from a batch. Pure.
+fn whereabouts(batch: &Batch, found: &Position) -> Result<Whereabouts, StoreError> {
+    if found.epoch == batch.epoch && found.seq == batch.new_seq {
+        return Ok(Whereabouts::Committed);
+    }
+    if found.epoch == batch.epoch && found.seq == batch.expected_seq {
+        return Ok(Whereabouts::Expected);
+    }
+    if found.epoch <= batch.epoch && found.seq <= batch.expected_seq {
+        return Ok(Whereabouts::Behind(*found));
+    }
+    let message = format!(
+        "PostgreSQL is at epoch {} operation {}, this node at epoch {} operation {}: another node took the chain over",
+        found.epoch, found.seq, batch.epoch, batch.expected_seq
+    );
+    Err(if found.epoch > batch.epoch { StoreError::Held(message) } else { StoreError::Disagreement(message) })
 }
 
 fn log_committed(committed: &Committed) {
@@ -159,10 +198,40 @@ fn log_committed(committed: &Committed) {
     );
 }
 
-fn taken_over(epoch: u64, batch: &Batch, found: forebay_slow::Position) -> StoreError {
-    StoreError::Disagreement(format!(
-        "PostgreSQL's position is epoch {} seq {}, not epoch {epoch} seq {}: another node took over, or the database \
-         was put back to an older state",
-        found.epoch, found.seq, batch.expected_seq
-    ))
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(epoch: u64, seq: u64) -> Position {
+        Position { epoch, seq, height: 1, block_id: None }
+    }
+
+    fn batch() -> Batch {
+        Batch { epoch: 5, expected_seq: 10, new_seq: 13, operations: Vec::new() }
+    }
+
+    #[test]
+    fn the_position_tells_what_became_of_a_batch() {
+        assert!(matches!(whereabouts(&batch(), &found(5, 10)), Ok(Whereabouts::Expected)));
+        assert!(matches!(whereabouts(&batch(), &found(5, 13)), Ok(Whereabouts::Committed)));
+        for (epoch, seq) in [(5, 9), (5, 0), (4, 10), (4, 2)] {
+            assert!(
+                matches!(whereabouts(&batch(), &found(epoch, seq)), Ok(Whereabouts::Behind(_))),
+                "{epoch}-{seq}"
+            );
+        }
+        assert!(matches!(whereabouts(&batch(), &found(6, 13)), Err(StoreError::Held(_))));
+        assert!(matches!(whereabouts(&batch(), &found(5, 12)), Err(StoreError::Disagreement(_))));
+    }
+
+    #[test]
+    fn pauses_grow_up_to_their_cap() {
+        for (slowly, cap) in [(false, PAUSE_MAX), (true, PAUSE_SLOW_MAX)] {
+            let mut back_off = BackOff::new();
+            let pauses: Vec<Duration> = (0..40).map(|_| back_off.next(slowly)).collect();
+            assert!(pauses[0] <= PAUSE_FIRST && pauses[0] >= PAUSE_FIRST / 2);
+            assert!(pauses.iter().all(|pause| *pause <= cap));
+            assert!(*pauses.last().unwrap() >= cap / 2);
+        }
+    }
 }

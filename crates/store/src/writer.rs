@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use forebay_failpoint::reach;
 use forebay_fast::{FastTier, Fence, Head, OutboxEntry, Position, RewindTarget, State, Trim};
 use forebay_ledger::apply::{Applied, apply_block, apply_genesis, undo};
 use forebay_ledger::block::Block;
@@ -90,6 +91,7 @@ impl Writer {
         let position = Position { epoch: self.epoch, seq: self.seq + 1 };
         let entry = OutboxEntry::of_block(position, &changes, &block, forgers.as_deref());
         let fence = self.fence();
+        reach("writer.before_step");
         let attempt = async || self.fast.apply(&fence, &changes, undo.as_ref(), &block, &entry).await;
         self.until_known(&changes, position, attempt).await?;
         self.follow(&changes, position);
@@ -124,6 +126,7 @@ impl Writer {
             ));
         };
         let fence = self.fence();
+        reach("writer.before_step_back");
         let attempt = async || self.fast.take_back(&fence, &changes, &entry).await;
         self.until_known(&changes, position, attempt).await?;
         self.follow(&changes, position);
@@ -273,4 +276,12 @@ pub(crate) fn block_bytes(block: &Block) -> usize {
         TRANSACTION_BYTES + 64 * t.signatures.len() + t.asset.to_bytes().len()
     };
     HEADER_BYTES + block.transactions.iter().map(of_transaction).sum::<usize>()
+}
+
+/// The same of an operation.
+pub(crate) fn operation_bytes(operation: &SlowOperation) -> usize {
+    match operation {
+        SlowOperation::Append(row) => block_bytes(&row.block),
+        SlowOperation::TakeBack { .. } => 0,
+    }
 }

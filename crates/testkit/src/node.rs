@@ -12,7 +12,7 @@ use forebay_servers::testing::{TestOptions, TestServers};
 use forebay_slow::SlowReader;
 use forebay_slow::setup::{Names, Passwords};
 use forebay_store::verify::{Verification, VerifyInputs, verify};
-use forebay_store::{Accepted, Limits, Node, NodeOptions, Running, Setup, Stopped, StoreError};
+use forebay_store::{Accepted, Limits, Node, NodeOptions, OnHardLimit, Running, Setup, Stopped, StoreError};
 use tokio_postgres::{Client, Config, NoTls};
 
 use crate::chain::NOW;
@@ -64,6 +64,8 @@ impl Bench {
             holder: Holder { host: "test".to_owned(), pid: std::process::id(), since_ms: 0 },
             holder_is_gone: true,
             connect_timeout: Some(Duration::from_secs(20)),
+            rollback_dir: None,
+            on_hard_limit: OnHardLimit::default(),
         };
         Self { servers, options }
     }
@@ -142,9 +144,10 @@ impl TestNode {
     /// Hands blocks in that must be taken.
     pub async fn apply_all(&self, blocks: &[Block]) {
         for block in blocks {
-            self.apply(block)
-                .await
-                .unwrap_or_else(|error| panic!("block at height {}: {error}", block.height));
+            if let Err(error) = self.apply(block).await {
+                let last = self.node.progress().last_error;
+                panic!("block at height {}: {error}; the node: {last:?}", block.height);
+            }
         }
     }
 
@@ -158,7 +161,9 @@ impl TestNode {
 
     /// Waits until PostgreSQL has all that was accepted.
     pub async fn settle(&self) {
-        self.node.until_durable(self.node.progress().position).await.unwrap();
+        if let Err(error) = self.node.until_durable(self.node.progress().position).await {
+            panic!("{error}; the node: {:?}", self.node.progress().last_error);
+        }
     }
 
     /// All accounts of Redis, ascending by address.

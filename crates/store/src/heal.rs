@@ -1,0 +1,315 @@
+//! What the loop does when a tier lost something: ask first, never guess.
+//!
+//! Redis lost (flushed, restarted empty, an older copy): PostgreSQL gets the unsynced tail from memory, then Redis is
+//! restored from it under a new epoch. PostgreSQL older than it was: it is fed again from the outbox that Redis kept.
+//! What cannot be fed, and a slow tier too far behind, end the node with a rollback file.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use forebay_failpoint::reach;
+use forebay_fast::{FastErrorKind, Operation, OutboxEntry, State};
+use forebay_ledger::ids::{BlockId, Height};
+use forebay_slow::{Position as SlowPosition, SlowOperation, SlowWriter};
+
+use crate::error::{Decision, StoreError, decide};
+use crate::guard::Overrun;
+use crate::options::OnHardLimit;
+use crate::owner::{Flight, Owner, Unsynced};
+use crate::progress::Phase;
+use crate::receipt::Durable;
+use crate::restore::RestoreFrom;
+use crate::retention::Retention;
+use crate::rollback::{self, Base, GivenUp};
+use crate::start::{Heartbeat, ago, check_contiguous, check_overlap, operations_of};
+use crate::writer::operation_bytes;
+
+/// Claims that may be tried again because a heartbeat came in between.
+const CLAIMS_MAX: u32 = 10;
+
+impl Owner {
+    /// Whether the failure came from a Redis that lost our state, and it was healed.
+    pub(crate) async fn healed_from(&mut self, error: &StoreError) -> Result<bool, StoreError> {
+        let may_be_lost = match error {
+            StoreError::Fast(error) => !matches!(error.kind(), FastErrorKind::OutOfMemory),
+            StoreError::Disagreement(_) => true,
+            _ => false,
+        };
+        if !may_be_lost || self.redis_is_out {
+            return Ok(false);
+        }
+        tracing::warn!(%error, "asking Redis whether it still has this chain");
+        self.heal_if_lost().await
+    }
+
+    /// Asks Redis who holds the chain and where it stands; heals it if our state is gone.
+    pub(crate) async fn heal_if_lost(&mut self) -> Result<bool, StoreError> {
+        match self.redis_is_ours().await {
+            Ok(true) => Ok(false),
+            Ok(false) => self.heal().await.map(|()| true),
+            // Away is not lost: whoever needs it waits for it.
+            Err(error) if matches!(decide(&error), Decision::Retry | Decision::Ask) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Identity: our epoch holds the chain, and what was last accepted is there.
+    async fn redis_is_ours(&self) -> Result<bool, StoreError> {
+        let fast = &self.writer.fast;
+        let owner = fast.owner().await?;
+        if let Some(owner) = owner.as_ref().filter(|owner| owner.epoch > self.writer.epoch) {
+            return Err(StoreError::Held(format!(
+                "process {} on {} took the chain over {}",
+                owner.holder.pid,
+                owner.holder.host,
+                ago(owner.holder.since_ms)
+            )));
+        }
+        let holds = owner.is_some_and(|owner| owner.epoch == self.writer.epoch && !owner.released);
+        let head = fast.head().await?;
+        let state = matches!(head.state, State::Ready | State::Rewinding);
+        Ok(holds && state && head.position.seq == self.writer.seq && head.tip == self.writer.resident.tip)
+    }
+
+    /// PostgreSQL gets all that was accepted, then Redis is restored from it. Nothing is lost: the tail is in memory.
+    async fn heal(&mut self) -> Result<(), StoreError> {
+        let since = Instant::now();
+        tracing::warn!(
+            operations_in_memory = self.tail.len(),
+            "Redis lost this chain's state: bringing the tail to PostgreSQL, then restoring Redis"
+        );
+        self.progress.send_modify(|progress| progress.phase = Phase::Restore);
+        self.redis_is_out = true;
+        let outcome = self.heal_steps().await;
+        self.redis_is_out = false;
+        outcome?;
+        self.progress.send_modify(|progress| progress.phase = Phase::Ready);
+        tracing::warn!(milliseconds = since.elapsed().as_millis(), "Redis is restored");
+        Ok(())
+    }
+
+    async fn heal_steps(&mut self) -> Result<(), StoreError> {
+        self.until_synced().await?;
+        reach("heal.synced");
+        self.settle_flight().await?;
+        let mut back_off = crate::syncer::BackOff::new();
+        let since = Instant::now();
+        loop {
+            let error = match self.claim_and_restore().await {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            };
+            let again = matches!(decide(&error), Decision::Retry | Decision::Ask | Decision::RetrySlowly);
+            if !again || since.elapsed() > self.options.limits.no_progress_max {
+                return Err(error);
+            }
+            tracing::warn!(%error, "restoring Redis is tried again");
+            tokio::time::sleep(back_off.next(false)).await;
+        }
+    }
+
+    async fn claim_and_restore(&mut self) -> Result<(), StoreError> {
+        self.raise_epoch(0).await?;
+        reach("heal.claimed");
+        self.restore().await
+    }
+
+    /// Redis from PostgreSQL; the loop goes on where PostgreSQL is.
+    pub(crate) async fn restore(&mut self) -> Result<(), StoreError> {
+        self.writer.fast.forget_floor();
+        let restored = RestoreFrom {
+            fast: &self.writer.fast,
+            postgres: &self.options.postgres,
+            profile: &self.options.profile,
+            limits: &self.options.limits,
+            genesis_account: self.genesis_account(),
+            epoch: self.writer.epoch,
+        }
+        .run(self.observe.as_ref())
+        .await?;
+        let tip = restored.resident.tip;
+        self.writer.seq = restored.seq;
+        self.writer.resident = restored.resident;
+        self.durable =
+            Durable { seq: restored.seq, height: tip.map_or(0, |tip| tip.height), id: tip.map(|tip| tip.id) };
+        let (height, round) = (self.durable.height, self.round());
+        self.retention = Retention::after_restore(&self.options.limits, restored.kept, height, round);
+        self.writer.fast.raise_floor(self.position());
+        self.show();
+        Ok(())
+    }
+
+    /// A new epoch in both tiers, above all that were seen.
+    async fn raise_epoch(&mut self, seen: u64) -> Result<SlowPosition, StoreError> {
+        let fast = self.writer.fast.clone();
+        let slow = SlowWriter::connect(&self.options.postgres).await?;
+        let mut claims = 0;
+        let epoch = loop {
+            let owner = fast.owner().await?;
+            if let Some(owner) =
+                owner.as_ref().filter(|owner| owner.epoch > self.writer.epoch && !owner.released)
+            {
+                return Err(StoreError::Held(format!(
+                    "process {} on {} took the chain over",
+                    owner.holder.pid, owner.holder.host
+                )));
+            }
+            let at_slow = slow.position().await?.epoch;
+            let highest = [self.writer.epoch, at_slow, seen, owner.as_ref().map_or(0, |owner| owner.epoch)];
+            let epoch = highest.into_iter().max().unwrap_or(0) + 1;
+            claims += 1;
+            match fast.claim(owner.as_ref(), epoch, &self.options.holder).await {
+                Ok(()) => break epoch,
+                // Our own heartbeat, between the look and the claim.
+                Err(error) if error.kind() == FastErrorKind::Fenced && claims < CLAIMS_MAX => {}
+                Err(error) => return Err(error.into()),
+            }
+        };
+        self.writer.epoch = epoch;
+        self.heartbeat =
+            Heartbeat::start(&fast, epoch, self.options.limits.takeover_after, Arc::clone(&self.suspect));
+        let position = slow.take_over(epoch).await?;
+        tracing::info!(epoch, seq = position.seq, "a new epoch");
+        Ok(position)
+    }
+
+    /// PostgreSQL was put back to an older state: what it lacks is fed again from the outbox that Redis kept.
+    pub(crate) async fn feed_again(&mut self, found: SlowPosition) -> Result<(), StoreError> {
+        self.flight = Flight::Idle;
+        tracing::error!(
+            had_seq = self.durable.seq,
+            has_seq = found.seq,
+            "PostgreSQL is older than it was: feeding it again from the outbox that Redis kept"
+        );
+        let kept = self.writer.fast.outbox_entries(None, usize::MAX >> 1).await?;
+        let lacking: Vec<OutboxEntry> = kept
+            .iter()
+            .filter(|entry| entry.position.seq > found.seq && entry.position.seq <= self.durable.seq)
+            .cloned()
+            .collect();
+        let feedable = check_overlap(&kept, &found)
+            .and_then(|()| check_contiguous(&lacking, found.seq, self.durable.seq));
+        if let Err(error) = feedable {
+            return Err(self.give_up_older(found, &error));
+        }
+        let operations = operations_of(&self.writer.fast, &lacking).await?;
+        self.raise_epoch(found.epoch).await?;
+        for (entry, operation) in lacking.iter().zip(operations).rev() {
+            let (height, id) = tip_after(&entry.operation);
+            let bytes = operation_bytes(&operation);
+            self.tail_bytes += bytes;
+            let position = entry.position;
+            self.tail.push_front(Unsynced {
+                position,
+                operation,
+                bytes,
+                height,
+                id,
+                accepted_at: Instant::now(),
+            });
+        }
+        self.durable = Durable { seq: found.seq, height: found.height, id: found.block_id };
+        self.progress.send_modify(|progress| {
+            progress.last_error =
+                Some("PostgreSQL was put back to an older state; it is being fed again".to_owned());
+        });
+        self.show();
+        Ok(())
+    }
+
+    /// A question that is under way ends before the epoch changes.
+    async fn settle_flight(&mut self) -> Result<(), StoreError> {
+        while self.flight != Flight::Idle {
+            self.next_report().await?;
+        }
+        Ok(())
+    }
+
+    /// The guard's stop: order and record, or the outbox as it is.
+    pub(crate) fn give_up(&mut self, overrun: Overrun) -> StoreError {
+        let why = match overrun {
+            Overrun::NoProgress(waited) => {
+                format!(
+                    "PostgreSQL made no progress for {} s (limit {} s)",
+                    waited.as_secs(),
+                    self.options.limits.no_progress_max.as_secs()
+                )
+            }
+            Overrun::OverLimit(over) => format!(
+                "{} operations or more were not durable for {} s (limit {} s)",
+                self.options.limits.lag_blocks_max,
+                over.as_secs(),
+                self.options.limits.grace.as_secs()
+            ),
+        };
+        let oldest = self.tail.front().map_or(0, |unsynced| unsynced.accepted_at.elapsed().as_secs());
+        let last_error = self.progress.borrow().last_error.clone().unwrap_or_else(|| "none".to_owned());
+        // Without Redis the outbox is in our memory only: the record is all that would be left of it.
+        let records = self.options.on_hard_limit == OnHardLimit::Rollback || self.redis_is_out;
+        let consequence = if records {
+            self.write_order()
+        } else {
+            "the operations stay in the outbox, and the next start drains them".to_owned()
+        };
+        StoreError::TooFarBehind(format!(
+            "{why}; {} operations ({} bytes) wait, the oldest for {oldest} s; last error: {last_error}; {consequence}",
+            self.tail.len(),
+            self.tail_bytes
+        ))
+    }
+
+    /// What PostgreSQL lacks is not in the outbox any more.
+    fn give_up_older(&mut self, found: SlowPosition, error: &StoreError) -> StoreError {
+        self.durable = Durable { seq: found.seq, height: found.height, id: found.block_id };
+        let consequence = self.write_order();
+        StoreError::TooFarBehind(format!(
+            "PostgreSQL was put back to operation {} (height {}), and the outbox cannot feed it again ({error}); {consequence}",
+            found.seq, found.height
+        ))
+    }
+
+    /// The tail as order and record. Says what comes of it.
+    fn write_order(&self) -> String {
+        let Some(directory) = &self.options.rollback_dir else {
+            return "there is no directory for a rollback file, so the next start drains".to_owned();
+        };
+        let base = Base {
+            epoch: self.writer.epoch,
+            seq: self.durable.seq,
+            height: self.durable.height,
+            id: self.durable.id,
+        };
+        let mut height = base.height;
+        let operations = self.tail.iter().map(|unsynced| {
+            let operation = match &unsynced.operation {
+                SlowOperation::Append(row) => GivenUp::Block(&row.block),
+                SlowOperation::TakeBack { to_height } => GivenUp::Pop(height.saturating_sub(*to_height)),
+            };
+            height = unsynced.height;
+            (unsynced.position.seq, operation)
+        });
+        match rollback::write(directory, &self.options.profile, self.options.genesis.id, base, operations) {
+            Ok(path) => format!(
+                "{} operations are given up: the next start goes back to height {} (block {}); they are recorded in {}, \
+                 for `forebay replay`",
+                self.tail.len(),
+                base.height,
+                base.id.map_or_else(|| "none".to_owned(), |id| id.to_string()),
+                path.display()
+            ),
+            Err(error) => format!(
+                "the rollback file could not be written in {} ({error}), so there is no order and the next start drains",
+                directory.display()
+            ),
+        }
+    }
+}
+
+/// The tip that an entry left.
+pub(crate) fn tip_after(operation: &Operation) -> (Height, BlockId) {
+    match operation {
+        Operation::Block { height, id, .. } => (*height, *id),
+        Operation::Pop { height, tip, .. } => (height.saturating_sub(1), *tip),
+        Operation::Rewind { height, tip } => (*height, *tip),
+    }
+}

@@ -1,0 +1,595 @@
+//! One owner of the protocol's state, one loop.
+//!
+//! Callers hand in commands; the loop takes one action at a time, does it, and checks its invariants. It alone talks to
+//! the Writer and knows the unsynced tail; the Syncer gets batches of the tail and reports back. What to do when a tier
+//! lost something is in `heal.rs`.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use forebay_failpoint::reach;
+use forebay_fast::{Durable as DurableNote, Position};
+use forebay_ledger::block::Block;
+use forebay_ledger::crypto::Checker;
+use forebay_ledger::ids::{Address, BlockId, Height};
+use forebay_ledger::verify::CheckedBlock;
+use forebay_slow::{SlowOperation, SlowReader};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::{Interval, MissedTickBehavior};
+
+use crate::error::{Decision, StoreError, decide};
+use crate::guard::{Guard, Lag, Verdict};
+use crate::node::{Command, Reply, gone};
+use crate::options::NodeOptions;
+use crate::progress::{Phase, Progress};
+use crate::receipt::{Accepted, Durable};
+use crate::retention::Retention;
+use crate::start::{Heartbeat, Observer, Started};
+use crate::syncer::{Batch, SyncEvent, Syncer};
+use crate::writer::{Step, Writer};
+
+/// Things to remove from Redis before a trim is worth a call of its own.
+const TRIM_AT_LEAST: usize = 64;
+/// How often the guard looks, and how soon an idle PostgreSQL is asked whether it still is where it was.
+const TICK: Duration = Duration::from_millis(500);
+/// Ticks between two such questions.
+const TICKS_A_QUESTION: u32 = 4;
+
+/// An operation that Redis has and PostgreSQL does not.
+pub(crate) struct Unsynced {
+    pub(crate) position: Position,
+    pub(crate) operation: SlowOperation,
+    pub(crate) bytes: usize,
+    /// The tip after it.
+    pub(crate) height: Height,
+    pub(crate) id: BlockId,
+    pub(crate) accepted_at: Instant,
+}
+
+/// What the Syncer is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Flight {
+    Idle,
+    /// So many of the tail's oldest are with it.
+    Batch(usize),
+    /// It was asked whether PostgreSQL still is where it was.
+    Question,
+}
+
+/// What the loop does next.
+enum Action {
+    Command(Command),
+    Synced(SyncEvent),
+    SyncerGone,
+    Stop(Duration),
+    /// All senders are gone: nobody can ask for anything any more.
+    Abandoned,
+    Tick,
+    SuspectRedis,
+}
+
+pub(crate) struct Owner {
+    pub(crate) options: NodeOptions,
+    pub(crate) writer: Writer,
+    pub(crate) tail: VecDeque<Unsynced>,
+    pub(crate) tail_bytes: usize,
+    pub(crate) flight: Flight,
+    pub(crate) durable: Durable,
+    pub(crate) retention: Retention,
+    pub(crate) guard: Guard,
+    batches: mpsc::Sender<Batch>,
+    events: mpsc::Receiver<SyncEvent>,
+    pub(crate) progress: watch::Sender<Progress>,
+    /// Beats as long as the loop lives; replaced with the epoch.
+    pub(crate) heartbeat: Heartbeat,
+    pub(crate) suspect: Arc<Notify>,
+    pub(crate) observe: Observer,
+    ticks: Interval,
+    ticks_seen: u32,
+    /// True while Redis is not to be written to: it is being healed.
+    pub(crate) redis_is_out: bool,
+}
+
+impl Owner {
+    pub(crate) fn new(
+        options: NodeOptions,
+        started: Started,
+        checker: Arc<Checker>,
+        observe: Observer,
+    ) -> (Self, watch::Receiver<Progress>) {
+        let (batches, to_syncer) = mpsc::channel(1);
+        let (to_loop, events) = mpsc::channel(16);
+        tokio::spawn(Syncer::new(options.postgres.clone()).run(to_syncer, to_loop));
+        let restored = started.restored;
+        let tip = restored.resident.tip;
+        let durable =
+            Durable { seq: restored.seq, height: tip.map_or(0, |tip| tip.height), id: tip.map(|tip| tip.id) };
+        let (progress, progress_seen) = watch::channel(Progress {
+            phase: Phase::Ready,
+            tip,
+            position: Position { epoch: started.epoch, seq: restored.seq },
+            durable,
+            lag_operations: 0,
+            lag_bytes: 0,
+            retries: 0,
+            last_error: None,
+        });
+        let round = restored.resident.round.as_ref().map_or(1, |round| round.round);
+        let suspect = Arc::new(Notify::new());
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let owner = Self {
+            writer: Writer {
+                fast: started.fast.clone(),
+                profile: Arc::clone(&options.profile),
+                checker,
+                epoch: started.epoch,
+                seq: restored.seq,
+                resident: restored.resident,
+                redis_away_max: options.limits.redis_away_max,
+            },
+            tail: VecDeque::new(),
+            tail_bytes: 0,
+            flight: Flight::Idle,
+            durable,
+            retention: Retention::after_restore(&options.limits, restored.kept, durable.height, round),
+            guard: Guard::new(options.limits),
+            batches,
+            events,
+            progress,
+            heartbeat: Heartbeat::start(
+                &started.fast,
+                started.epoch,
+                options.limits.takeover_after,
+                Arc::clone(&suspect),
+            ),
+            suspect,
+            observe,
+            ticks,
+            ticks_seen: 0,
+            redis_is_out: false,
+            options,
+        };
+        (owner, progress_seen)
+    }
+
+    /// Applies the genesis block if the chain is empty.
+    pub(crate) async fn begin_chain(&mut self) -> Result<(), StoreError> {
+        if self.writer.resident.tip.is_some() {
+            return Ok(());
+        }
+        self.writer.resident.genesis_account = Some(self.genesis_account());
+        let step = self.writer.apply_genesis((*self.options.genesis).clone()).await?;
+        self.accepted(step);
+        Ok(())
+    }
+
+    pub(crate) fn genesis_account(&self) -> Address {
+        Address::of(&self.options.genesis.generator_public_key)
+    }
+
+    pub(crate) async fn run(
+        mut self,
+        mut commands: mpsc::Receiver<Command>,
+        mut stops: mpsc::Receiver<Duration>,
+    ) -> Result<Stopped, StoreError> {
+        let outcome = match self.work(&mut commands, &mut stops).await {
+            Ok(drain_max) => self.wind_down(drain_max).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = &outcome {
+            tracing::error!(%error, remedy = error.remedy(), "the node stops");
+            let message = error.to_string();
+            self.progress.send_modify(|progress| progress.last_error = Some(message));
+            // A courtesy for the next start, which else watches the heartbeat for a while.
+            let _ = self.writer.fast.release(self.writer.epoch).await;
+        }
+        self.progress.send_modify(|progress| progress.phase = Phase::Stopped);
+        outcome
+    }
+
+    /// Works until it is asked to stop (then: how long to drain), or must stop.
+    async fn work(
+        &mut self,
+        commands: &mut mpsc::Receiver<Command>,
+        stops: &mut mpsc::Receiver<Duration>,
+    ) -> Result<Duration, StoreError> {
+        loop {
+            self.send_batch().await?;
+            let verdict = self.verdict();
+            let outcome = match self.next_action(commands, stops, verdict).await? {
+                Action::Command(Command::Apply { block, now, reply }) => {
+                    self.serve_apply(&block, now, reply).await
+                }
+                Action::Command(Command::TakeBack { to_height, reply }) => {
+                    self.serve_take_back(to_height, reply).await
+                }
+                Action::Stop(drain_max) => return Ok(drain_max),
+                Action::Abandoned => return Ok(Duration::ZERO),
+                Action::Synced(event) => self.synced(event).await,
+                Action::SyncerGone => Err(syncer_gone()),
+                Action::Tick => self.tick().await,
+                Action::SuspectRedis => self.heal_if_lost().await.map(|_| ()),
+            };
+            if let Err(error) = outcome
+                && !self.healed_from(&error).await?
+            {
+                return Err(error);
+            }
+            self.check_invariants()?;
+        }
+    }
+
+    fn verdict(&mut self) -> Verdict {
+        let lag = Lag {
+            operations: self.tail.len(),
+            bytes: self.tail_bytes,
+            oldest: self.tail.front().map(|unsynced| unsynced.accepted_at),
+        };
+        self.guard.observe(Instant::now(), &lag, self.is_live())
+    }
+
+    /// Whether the tip is close to the clock.
+    fn is_live(&self) -> bool {
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let now = self.options.profile.network_time(i64::try_from(unix).unwrap_or(i64::MAX));
+        let tip = self.writer.resident.tip.map_or(0, |tip| i64::from(tip.timestamp));
+        (now - tip).unsigned_abs() < self.options.limits.live_within.as_secs()
+    }
+
+    /// While too much is not durable, no command is taken: whoever sent it waits. A stop is always heard.
+    async fn next_action(
+        &mut self,
+        commands: &mut mpsc::Receiver<Command>,
+        stops: &mut mpsc::Receiver<Duration>,
+        verdict: Verdict,
+    ) -> Result<Action, StoreError> {
+        let (has_room, pause) = match verdict {
+            Verdict::Fine => (true, Duration::ZERO),
+            Verdict::Slow(pause) => (true, pause),
+            Verdict::Wait => (false, Duration::ZERO),
+            Verdict::Stop(overrun) => return Err(self.give_up(overrun)),
+        };
+        let command = async {
+            if !pause.is_zero() {
+                tokio::time::sleep(pause).await;
+            }
+            commands.recv().await
+        };
+        Ok(tokio::select! {
+            biased;
+            event = self.events.recv() => event.map_or(Action::SyncerGone, Action::Synced),
+            stop = stops.recv() => stop.map_or(Action::Abandoned, Action::Stop),
+            () = self.suspect.notified() => Action::SuspectRedis,
+            _ = self.ticks.tick() => Action::Tick,
+            command = command, if has_room => command.map_or(Action::Abandoned, Action::Command),
+        })
+    }
+
+    fn check_invariants(&self) -> Result<(), StoreError> {
+        let first_unsynced = self.tail.front().map_or(self.writer.seq + 1, |unsynced| unsynced.position.seq);
+        let in_flight = if let Flight::Batch(count) = self.flight { count } else { 0 };
+        if first_unsynced != self.durable.seq + 1 || in_flight > self.tail.len() {
+            return Err(StoreError::Disagreement(format!(
+                "the tail begins at operation {first_unsynced}, but PostgreSQL is at {}",
+                self.durable.seq
+            )));
+        }
+        Ok(())
+    }
+
+    async fn serve_apply(&mut self, block: &CheckedBlock, now: i64, reply: Reply) -> Result<(), StoreError> {
+        let mut outcome = self.apply(block.clone(), now).await;
+        if let Err(error) = &outcome
+            && self.healed_from(error).await?
+        {
+            outcome = self.apply(block.clone(), now).await;
+        }
+        answer(reply, outcome)
+    }
+
+    async fn serve_take_back(&mut self, to_height: Height, reply: Reply) -> Result<(), StoreError> {
+        let mut outcome = self.take_back_to(to_height).await;
+        if let Err(error) = &outcome
+            && self.healed_from(error).await?
+        {
+            outcome = self.take_back_to(to_height).await;
+        }
+        answer(reply, outcome)
+    }
+
+    async fn apply(&mut self, block: CheckedBlock, now: i64) -> Result<Accepted, StoreError> {
+        if let Some(known) = self.known(block.block()).await? {
+            return Ok(known);
+        }
+        let step = self.writer.apply(block, now).await?;
+        reach("owner.after_step");
+        Ok(self.accepted(step))
+    }
+
+    /// The block, if the chain has it already: recognised by its computed id, at the place that `previousBlock` gives it.
+    async fn known(&self, block: &Block) -> Result<Option<Accepted>, StoreError> {
+        let Some(tip) = self.writer.resident.tip else { return Ok(None) };
+        if block.previous_block == Some(tip.id) {
+            return Ok(None);
+        }
+        let position = self.position();
+        let known = |height, id| Some(Accepted { id, height, position, is_new: false });
+        if block.id == tip.id {
+            return Ok(known(tip.height, tip.id));
+        }
+        let Some(previous) = block.previous_block else {
+            let genesis = self.options.genesis.id;
+            return Ok(if block.id == genesis { known(1, genesis) } else { None });
+        };
+        let Some(height) = self.height_of(previous).await?.map(|height| height + 1) else { return Ok(None) };
+        match self.id_at(height).await? {
+            Some(ours) if ours == block.id => Ok(known(height, ours)),
+            Some(ours) => Err(StoreError::OtherBranch { height, ours, theirs: block.id }),
+            None => Ok(None),
+        }
+    }
+
+    pub(crate) fn position(&self) -> Position {
+        Position { epoch: self.writer.epoch, seq: self.writer.seq }
+    }
+
+    /// Where a block of the chain stands: among the kept ones, else in PostgreSQL.
+    async fn height_of(&self, id: BlockId) -> Result<Option<Height>, StoreError> {
+        if let Some(height) = self.retention.height_of(id) {
+            return Ok(Some(height));
+        }
+        if self.retention.has_whole_chain() {
+            return Ok(None);
+        }
+        let reader = SlowReader::connect(&self.options.postgres).await?;
+        Ok(reader.reads().block_by_id(id).await?.map(|block| block.height))
+    }
+
+    async fn id_at(&self, height: Height) -> Result<Option<BlockId>, StoreError> {
+        if let Some(id) = self.retention.id_at(height) {
+            return Ok(Some(id));
+        }
+        let reader = SlowReader::connect(&self.options.postgres).await?;
+        Ok(reader.reads().block_by_height(height).await?.map(|block| block.id))
+    }
+
+    fn accepted(&mut self, step: Step) -> Accepted {
+        let tip = self.writer.resident.tip;
+        let (height, id) = tip.map_or((0, BlockId(0)), |tip| (tip.height, tip.id));
+        match &step.operation {
+            SlowOperation::Append(_) => self.retention.applied(step.position, height, id),
+            SlowOperation::TakeBack { .. } => self.retention.taken_back(step.position, self.round()),
+        }
+        let position = step.position;
+        self.push(step, height, id);
+        self.show();
+        Accepted { id, height, position, is_new: true }
+    }
+
+    fn push(&mut self, step: Step, height: Height, id: BlockId) {
+        self.tail_bytes += step.bytes;
+        self.tail.push_back(Unsynced {
+            position: step.position,
+            operation: step.operation,
+            bytes: step.bytes,
+            height,
+            id,
+            accepted_at: Instant::now(),
+        });
+    }
+
+    pub(crate) fn round(&self) -> u32 {
+        self.writer.resident.round.as_ref().map_or(1, |round| round.round)
+    }
+
+    /// Block by block while Redis has undo records for all of it; else by a rewind in PostgreSQL.
+    async fn take_back_to(&mut self, to_height: Height) -> Result<Accepted, StoreError> {
+        let height = self.writer.tip_height();
+        if to_height == 0 || to_height > height {
+            return Err(StoreError::Request(format!(
+                "cannot go back to height {to_height}: the tip is at {height}, and the genesis block stays"
+            )));
+        }
+        let Some(tip) = self.writer.resident.tip else { return Err(gone()) };
+        let mut last = Accepted { id: tip.id, height: tip.height, position: self.position(), is_new: false };
+        // Undo records are kept without gaps down from the tip: the deepest one decides.
+        if to_height < height && self.writer.undo_record(to_height + 1).await?.is_none() {
+            return self.rewind_to(to_height).await;
+        }
+        while self.writer.tip_height() > to_height {
+            match self.writer.take_back().await? {
+                Some(step) => last = self.accepted(step),
+                None => return self.rewind_to(to_height).await,
+            }
+            reach("owner.after_step_back");
+        }
+        Ok(last)
+    }
+
+    /// Beyond Redis' undo records: everything accepted becomes durable, PostgreSQL takes the blocks back, and Redis is
+    /// restored from it. Reads pause meanwhile.
+    async fn rewind_to(&mut self, to_height: Height) -> Result<Accepted, StoreError> {
+        self.until_synced().await?;
+        let reader = SlowReader::connect(&self.options.postgres).await?;
+        let target = reader.reads().block_by_height(to_height).await?.ok_or_else(|| {
+            StoreError::Disagreement(format!("PostgreSQL has no block at height {to_height}"))
+        })?;
+        let step = self.writer.rewind(to_height, target.id).await?;
+        tracing::info!(to_height, "rewinding: PostgreSQL takes blocks back, then Redis is restored");
+        reach("owner.rewind_accepted");
+        self.push(step, to_height, target.id);
+        self.until_synced().await?;
+        reach("owner.rewind_durable");
+        self.restore().await?;
+        Ok(Accepted { id: target.id, height: to_height, position: self.position(), is_new: true })
+    }
+
+    /// Waits until PostgreSQL has everything; the guard goes on watching.
+    pub(crate) async fn until_synced(&mut self) -> Result<(), StoreError> {
+        while !self.tail.is_empty() {
+            self.send_batch().await?;
+            self.next_report().await?;
+        }
+        Ok(())
+    }
+
+    /// Waits for the Syncer's next report and takes it in; the guard goes on watching.
+    pub(crate) async fn next_report(&mut self) -> Result<(), StoreError> {
+        tokio::select! {
+            event = self.events.recv() => self.synced(event.ok_or_else(syncer_gone)?).await,
+            _ = self.ticks.tick() => match self.verdict() {
+                Verdict::Stop(overrun) => Err(self.give_up(overrun)),
+                _ => Ok(()),
+            },
+        }
+    }
+
+    /// Hands the Syncer the next batch when it is idle: everything that waits, within the limits. At the tip that is one
+    /// block at once; far behind it is many.
+    async fn send_batch(&mut self) -> Result<(), StoreError> {
+        if self.flight != Flight::Idle || self.tail.is_empty() {
+            return Ok(());
+        }
+        let limits = &self.options.limits;
+        let mut operations = Vec::new();
+        let mut bytes = 0;
+        let mut new_seq = self.durable.seq;
+        for unsynced in self.tail.iter().take(limits.batch_operations_max.max(1)) {
+            if !operations.is_empty() && bytes + unsynced.bytes > limits.batch_bytes_max {
+                break;
+            }
+            bytes += unsynced.bytes;
+            new_seq = unsynced.position.seq;
+            operations.push(unsynced.operation.clone());
+        }
+        self.flight = Flight::Batch(operations.len());
+        self.send(new_seq, operations).await
+    }
+
+    async fn send(&mut self, new_seq: u64, operations: Vec<SlowOperation>) -> Result<(), StoreError> {
+        let batch = Batch { epoch: self.writer.epoch, expected_seq: self.durable.seq, new_seq, operations };
+        self.batches.send(batch).await.map_err(|_| syncer_gone())
+    }
+
+    /// An idle PostgreSQL is asked now and then whether it still is where it was: one that was put back to an older state
+    /// must be noticed before the next block.
+    async fn tick(&mut self) -> Result<(), StoreError> {
+        self.ticks_seen = self.ticks_seen.wrapping_add(1);
+        if self.flight == Flight::Idle
+            && self.tail.is_empty()
+            && self.ticks_seen.is_multiple_of(TICKS_A_QUESTION)
+        {
+            self.flight = Flight::Question;
+            self.send(self.durable.seq, Vec::new()).await?;
+        }
+        Ok(())
+    }
+
+    async fn synced(&mut self, event: SyncEvent) -> Result<(), StoreError> {
+        match event {
+            SyncEvent::Durable { seq } => self.durable_to(seq).await,
+            SyncEvent::Behind { found } => self.feed_again(found).await,
+            SyncEvent::Retrying { attempt, error, wait } => {
+                tracing::debug!(attempt, wait_ms = wait.as_millis(), "the Syncer tries again");
+                self.progress.send_modify(|progress| {
+                    progress.retries += 1;
+                    progress.last_error = Some(error);
+                });
+                Ok(())
+            }
+            SyncEvent::Failed(error) => Err(error),
+        }
+    }
+
+    async fn durable_to(&mut self, seq: u64) -> Result<(), StoreError> {
+        let count = if let Flight::Batch(count) = self.flight { count } else { 0 };
+        self.flight = Flight::Idle;
+        for unsynced in self.tail.drain(..count.min(self.tail.len())) {
+            self.tail_bytes -= unsynced.bytes.min(self.tail_bytes);
+            self.durable =
+                Durable { seq: unsynced.position.seq, height: unsynced.height, id: Some(unsynced.id) };
+        }
+        if self.durable.seq != seq {
+            return Err(StoreError::Disagreement(format!(
+                "the Syncer committed up to operation {seq}, the batch ended at {}",
+                self.durable.seq
+            )));
+        }
+        self.guard.progressed(Instant::now());
+        self.progress.send_modify(|progress| progress.last_error = None);
+        self.show();
+        self.trim(TRIM_AT_LEAST).await
+    }
+
+    /// Removes from Redis what is durable and old enough.
+    async fn trim(&mut self, least: usize) -> Result<(), StoreError> {
+        if self.redis_is_out {
+            return Ok(());
+        }
+        let position = Position { epoch: self.writer.epoch, seq: self.durable.seq };
+        let note = DurableNote { position, height: self.durable.height };
+        let round = self.round();
+        if let Some(trim) = self.retention.trim(note, round, least) {
+            reach("owner.before_trim");
+            self.writer.trim(&trim).await?;
+            reach("owner.after_trim");
+        }
+        Ok(())
+    }
+
+    pub(crate) fn show(&self) {
+        self.progress.send_modify(|progress| {
+            progress.tip = self.writer.resident.tip;
+            progress.position = self.position();
+            progress.durable = self.durable;
+            progress.lag_operations = self.tail.len();
+            progress.lag_bytes = self.tail_bytes;
+        });
+    }
+
+    async fn wind_down(&mut self, drain_max: Duration) -> Result<Stopped, StoreError> {
+        self.progress.send_modify(|progress| progress.phase = Phase::Stopping);
+        match tokio::time::timeout(drain_max, self.until_synced()).await {
+            Ok(outcome) => outcome?,
+            Err(_) => tracing::warn!(
+                operations = self.tail.len(),
+                "the drain took too long; the rest stays in the outbox"
+            ),
+        }
+        if self.tail.is_empty() {
+            self.trim(0).await?;
+        }
+        reach("owner.before_release");
+        self.writer.fast.release(self.writer.epoch).await?;
+        Ok(Stopped { durable: self.durable, left_in_outbox: self.tail.len() })
+    }
+}
+
+/// How a node ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stopped {
+    /// What PostgreSQL has.
+    pub durable: Durable,
+    /// Operations that stayed in the outbox; the next start drains them.
+    pub left_in_outbox: usize,
+}
+
+fn syncer_gone() -> StoreError {
+    StoreError::Stopped("the Syncer ended".to_owned())
+}
+
+/// Answers a caller. A failure that is not the caller's alone stops the node, after the caller was told.
+fn answer(reply: Reply, outcome: Result<Accepted, StoreError>) -> Result<(), StoreError> {
+    let fatal = match &outcome {
+        Err(error) => match decide(error) {
+            Decision::Refuse | Decision::RetrySlowly => None,
+            Decision::Stop | Decision::Ask | Decision::Retry => Some(error.to_string()),
+        },
+        Ok(_) => None,
+    };
+    // A caller that went away does not need the answer; the operation stays done.
+    let _ = reply.send(outcome);
+    fatal.map_or(Ok(()), |message| Err(StoreError::Stopped(message)))
+}

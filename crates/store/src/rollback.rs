@@ -1,0 +1,146 @@
+//! The rollback file: the order to go back to PostgreSQL's last block, and the record of what is given up by it.
+//!
+//! `rollback-<epoch>-<seq>.jsonl`: written beside its final name, flushed, renamed into place, the directory flushed.
+//! Once the name is there the order stands; the next start obeys it and marks the file done. If it cannot be written
+//! there is no order, and the next start drains. JSON Lines: a header with chain, epoch and base, then operations as in
+//! a feed, so that `forebay replay` can give them back to the chain.
+
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use forebay_ledger::block::Block;
+use forebay_ledger::ids::{BlockId, Height};
+use forebay_ledger::json::block_to_value;
+use forebay_ledger::profile::NetworkProfile;
+use serde_json::{Value, json};
+
+/// What the file's first line says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Base {
+    /// The epoch that accepted the operations.
+    pub(crate) epoch: u64,
+    /// PostgreSQL's last operation.
+    pub(crate) seq: u64,
+    /// Its tip.
+    pub(crate) height: Height,
+    /// Its tip's id.
+    pub(crate) id: Option<BlockId>,
+}
+
+/// An operation that is given up.
+pub(crate) enum GivenUp<'a> {
+    Block(&'a Block),
+    /// So many blocks are taken back.
+    Pop(u32),
+}
+
+const PREFIX: &str = "rollback-";
+const SUFFIX: &str = ".jsonl";
+const DONE: &str = ".done";
+
+/// Writes order and record. When it returns `Ok`, the order stands, even if the power goes at once.
+pub(crate) fn write<'a>(
+    directory: &Path,
+    profile: &NetworkProfile,
+    genesis: BlockId,
+    base: Base,
+    operations: impl Iterator<Item = (u64, GivenUp<'a>)>,
+) -> io::Result<PathBuf> {
+    let name = directory.join(format!("{PREFIX}{}-{}{SUFFIX}", base.epoch, base.seq));
+    let draft = name.with_extension("draft");
+    let mut out = BufWriter::new(File::create(&draft)?);
+    let header = json!({ "rollback": {
+        "chain": profile.name,
+        "genesis": genesis.to_string(),
+        "epoch": base.epoch,
+        "seq": base.seq,
+        "baseHeight": base.height,
+        "baseId": base.id.map(|id| id.to_string()),
+    } });
+    writeln!(out, "{header}")?;
+    for (seq, operation) in operations {
+        let line = match operation {
+            GivenUp::Block(block) => {
+                json!({ "op": "block", "seq": seq, "block": block_to_value(block, profile) })
+            }
+            GivenUp::Pop(count) => json!({ "op": "pop", "seq": seq, "count": count }),
+        };
+        writeln!(out, "{line}")?;
+    }
+    let file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
+    file.sync_all()?;
+    fs::rename(&draft, &name)?;
+    File::open(directory)?.sync_all()?;
+    Ok(name)
+}
+
+/// The orders that stand for this chain, oldest first.
+pub(crate) fn orders(directory: &Path, profile: &NetworkProfile) -> io::Result<Vec<PathBuf>> {
+    let entries = match fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other?,
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let path = entry?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if name.starts_with(PREFIX) && name.ends_with(SUFFIX) && chain_of(&path)? == profile.name {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn chain_of(path: &Path) -> io::Result<String> {
+    let mut line = String::new();
+    BufReader::new(File::open(path)?).read_line(&mut line)?;
+    let header: Value = serde_json::from_str(&line).map_err(io::Error::other)?;
+    let chain = header.get("rollback").and_then(|rollback| rollback.get("chain")).and_then(Value::as_str);
+    Ok(chain.unwrap_or_default().to_owned())
+}
+
+/// The order was carried out: from now on the file is a record only. Durable when it returns.
+pub(crate) fn mark_done(order: &Path) -> io::Result<PathBuf> {
+    let mut name = order.as_os_str().to_owned();
+    name.push(DONE);
+    let done = PathBuf::from(name);
+    fs::rename(order, &done)?;
+    if let Some(directory) = order.parent() {
+        File::open(directory)?.sync_all()?;
+    }
+    Ok(done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_order_stands_until_it_is_done_and_only_for_its_chain() {
+        let directory = tempfile::tempdir().unwrap();
+        let profile = NetworkProfile::built_in("rise-devnet").unwrap();
+        let base = Base { epoch: 3, seq: 17, height: 5, id: Some(BlockId(9)) };
+        let written =
+            write(directory.path(), &profile, BlockId(1), base, [(18, GivenUp::Pop(2))].into_iter()).unwrap();
+        assert_eq!(written.file_name().unwrap(), "rollback-3-17.jsonl");
+        assert_eq!(orders(directory.path(), &profile).unwrap(), [written.clone()]);
+        let other = NetworkProfile { name: "another".to_owned(), ..profile.clone() };
+        assert_eq!(orders(directory.path(), &other).unwrap(), Vec::<PathBuf>::new());
+        let text = fs::read_to_string(&written).unwrap();
+        assert!(text.lines().next().unwrap().contains("\"baseId\":\"9\""), "{text}");
+        assert_eq!(text.lines().count(), 2);
+        mark_done(&written).unwrap();
+        assert_eq!(orders(directory.path(), &profile).unwrap(), Vec::<PathBuf>::new());
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_written_gives_no_order() {
+        let profile = NetworkProfile::built_in("rise-devnet").unwrap();
+        let base = Base { epoch: 1, seq: 1, height: 1, id: None };
+        let missing = Path::new("/nowhere/at/all");
+        assert!(write(missing, &profile, BlockId(1), base, std::iter::empty()).is_err());
+        assert_eq!(orders(missing, &profile).unwrap(), Vec::<PathBuf>::new());
+    }
+}
