@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use forebay_failpoint::reach;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, Cmd, Pipeline, RedisError, Value};
 
@@ -230,7 +231,9 @@ impl FastTier {
         keys: &[String],
         args: &[Vec<u8>],
     ) -> Result<(), FastError> {
+        reach("fast.before_call");
         let value = self.call_function(assumed.doing, Effect::Change, function, keys, args).await?;
+        reach("fast.after_call");
         Answer::of(assumed.doing, value)?.accepted(assumed)
     }
 

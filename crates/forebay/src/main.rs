@@ -22,6 +22,7 @@ use clap::Parser as _;
 use crate::exit::Exit;
 
 fn main() {
+    let _failpoints = forebay_failpoint::from_environment();
     end_at_a_panic();
     let cli = args::Cli::parse();
     let code = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
