@@ -10,14 +10,14 @@
 //! | `FB004` | a block of another forger than its slot's, or a forger list or digest in the wrong place |
 //! | `FB005` | a balance below zero |
 //! | `FB006` | votes that do not fit: twice, removed without being there, for no delegate, too many |
-//! | `FB007` | the position was not moved first, or does not name the tip at COMMIT |
+//! | `FB007` | the position was not moved first, or by less than was done, or does not name the tip at COMMIT |
 //! | `FB008` | transactions without a block |
 //! | `FB009` | the database was not initialised |
 
 use std::error::Error;
 use std::fmt;
 
-use tokio_postgres::error::{Severity, SqlState};
+use tokio_postgres::error::Severity;
 
 /// What kind of failure: decides between trying again, asking and stopping.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -49,6 +49,53 @@ pub enum ErrorKind {
 }
 
 impl ErrorKind {
+    /// The only place that knows the server's codes. Pure.
+    #[must_use]
+    pub fn of_sqlstate(code: &str) -> Self {
+        match code {
+            // Deadlock, serialization failure, lock_timeout, object in use, statement_timeout or a cancel.
+            "40P01" | "40001" | "55P03" | "55006" | "57014" => Self::Conflict,
+            // The server itself does not know how COMMIT ended.
+            "40003" | "08007" => Self::OutcomeUnknown,
+            // Shutdown, crash, starting up, a session ended for standing still; a standby before its promotion.
+            "57P01" | "57P02" | "57P03" | "57P05" | "25P03" | "25P04" | "25006" => Self::Unavailable,
+            "42501" | "28P01" | "28000" => Self::Permission,
+            // Something that our migrations make is not there, or the database was dropped.
+            "42P01" | "3F000" | "3D000" | "42703" | "42883" | "57P04" | "FB009" => Self::WrongDatabase,
+            "FB001" => Self::DigestMismatch,
+            // The disk fails to read or write.
+            "58030" => Self::Resources,
+            // A file of the database is gone.
+            "58P01" => Self::Corrupt,
+            _ => match code.get(..2) {
+                Some("FB" | "23" | "22") => Self::Constraint,
+                Some("53") => Self::Resources,
+                Some("08") => Self::Unavailable,
+                Some("XX") => Self::Corrupt,
+                _ => Self::Server,
+            },
+        }
+    }
+
+    /// A short, stable name for machines.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Unavailable => "unavailable",
+            Self::OutcomeUnknown => "outcome-unknown",
+            Self::Conflict => "conflict",
+            Self::Resources => "resources",
+            Self::Fenced => "fenced",
+            Self::Constraint => "constraint",
+            Self::DigestMismatch => "digest-mismatch",
+            Self::Permission => "permission",
+            Self::WrongDatabase => "wrong-database",
+            Self::Misuse => "misuse",
+            Self::Corrupt => "corrupt",
+            Self::Server => "server",
+        }
+    }
+
     /// What an operator can do.
     #[must_use]
     pub fn remedy(self) -> &'static str {
@@ -166,52 +213,14 @@ impl Error for SlowError {
 }
 
 fn classify(error: &tokio_postgres::Error) -> ErrorKind {
-    let Some(code) = error.code() else {
+    match error.code() {
+        Some(code) => ErrorKind::of_sqlstate(code.code()),
         // Without an answer of the server it is the connection, except for values that did not fit their types.
-        let text = error.to_string();
-        let local = text.contains("serializing parameter") || text.contains("deserializing column");
-        return if local { ErrorKind::Corrupt } else { ErrorKind::Unavailable };
-    };
-    match code {
-        c if *c == SqlState::T_R_DEADLOCK_DETECTED
-            || *c == SqlState::T_R_SERIALIZATION_FAILURE
-            || *c == SqlState::LOCK_NOT_AVAILABLE
-            || *c == SqlState::QUERY_CANCELED
-            || *c == SqlState::OBJECT_IN_USE =>
-        {
-            ErrorKind::Conflict
+        None => {
+            let text = error.to_string();
+            let local = text.contains("serializing parameter") || text.contains("deserializing column");
+            if local { ErrorKind::Corrupt } else { ErrorKind::Unavailable }
         }
-        c if *c == SqlState::ADMIN_SHUTDOWN
-            || *c == SqlState::CRASH_SHUTDOWN
-            || *c == SqlState::CANNOT_CONNECT_NOW
-            || *c == SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT
-            || *c == SqlState::READ_ONLY_SQL_TRANSACTION =>
-        {
-            ErrorKind::Unavailable
-        }
-        c if *c == SqlState::INSUFFICIENT_PRIVILEGE
-            || *c == SqlState::INVALID_PASSWORD
-            || *c == SqlState::INVALID_AUTHORIZATION_SPECIFICATION =>
-        {
-            ErrorKind::Permission
-        }
-        c if *c == SqlState::UNDEFINED_TABLE
-            || *c == SqlState::INVALID_SCHEMA_NAME
-            || *c == SqlState::INVALID_CATALOG_NAME
-            || *c == SqlState::UNDEFINED_COLUMN
-            || *c == SqlState::UNDEFINED_FUNCTION =>
-        {
-            ErrorKind::WrongDatabase
-        }
-        c => match c.code().get(..2) {
-            _ if c.code() == "FB001" => ErrorKind::DigestMismatch,
-            _ if c.code() == "FB009" => ErrorKind::WrongDatabase,
-            Some("FB" | "23" | "22") => ErrorKind::Constraint,
-            Some("53") => ErrorKind::Resources,
-            Some("08") => ErrorKind::Unavailable,
-            Some("XX") => ErrorKind::Corrupt,
-            _ => ErrorKind::Server,
-        },
     }
 }
 
@@ -220,5 +229,69 @@ fn innermost(error: &tokio_postgres::Error) -> String {
     match error.source() {
         Some(source) => format!("{error}: {source}"),
         None => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ErrorKind::{self, *};
+
+    /// What each code stands for, and what follows from it.
+    const CODES: [(&str, &str, ErrorKind); 46] = [
+        ("08000", "connection exception", Unavailable),
+        ("08001", "cannot establish the connection", Unavailable),
+        ("08003", "the connection does not exist", Unavailable),
+        ("08004", "the server rejected the connection", Unavailable),
+        ("08006", "the connection failed", Unavailable),
+        ("08007", "transaction resolution unknown", OutcomeUnknown),
+        ("08P01", "protocol violation", Unavailable),
+        ("22001", "text too long", Constraint),
+        ("22003", "number out of range", Constraint),
+        ("22P02", "invalid text", Constraint),
+        ("23502", "not null", Constraint),
+        ("23503", "foreign key", Constraint),
+        ("23505", "unique", Constraint),
+        ("23514", "check", Constraint),
+        ("25006", "read-only: a standby", Unavailable),
+        ("25P02", "the transaction failed before", Server),
+        ("25P03", "idle in transaction for too long", Unavailable),
+        ("28000", "invalid authorization", Permission),
+        ("28P01", "invalid password", Permission),
+        ("3D000", "no such database", WrongDatabase),
+        ("3F000", "no such schema", WrongDatabase),
+        ("40001", "serialization failure", Conflict),
+        ("40003", "completion unknown", OutcomeUnknown),
+        ("40P01", "deadlock", Conflict),
+        ("42501", "insufficient privilege", Permission),
+        ("42601", "syntax error", Server),
+        ("42703", "no such column", WrongDatabase),
+        ("42883", "no such function", WrongDatabase),
+        ("42P01", "no such table", WrongDatabase),
+        ("53000", "insufficient resources", Resources),
+        ("53100", "disk full", Resources),
+        ("53200", "out of memory", Resources),
+        ("53300", "too many connections", Resources),
+        ("55006", "object in use", Conflict),
+        ("55P03", "lock not available: lock_timeout", Conflict),
+        ("57014", "canceled: statement_timeout", Conflict),
+        ("57P01", "shutdown, or the session was ended", Unavailable),
+        ("57P02", "crash of another session", Unavailable),
+        ("57P03", "starting up or shutting down", Unavailable),
+        ("57P04", "the database was dropped", WrongDatabase),
+        ("58030", "input or output error", Resources),
+        ("58P01", "a file is gone", Corrupt),
+        ("FB001", "another digest", DigestMismatch),
+        ("FB007", "the position was not moved first", Constraint),
+        ("FB009", "not initialised", WrongDatabase),
+        ("XX001", "data corrupted", Corrupt),
+    ];
+
+    #[test]
+    fn every_code_leads_to_one_kind() {
+        for (code, meaning, kind) in CODES {
+            assert_eq!(ErrorKind::of_sqlstate(code), kind, "{code}, {meaning}");
+        }
+        assert_eq!(ErrorKind::of_sqlstate("0A000"), Server);
+        assert_eq!(ErrorKind::of_sqlstate(""), Server);
     }
 }

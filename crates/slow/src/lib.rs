@@ -5,6 +5,8 @@
 //! derive them set by set, and undo them exactly when blocks are taken back. Forger lists are not computed here: the
 //! ledger's list comes with the first block of a round, and its digest of all delegates with the last.
 //!
+//! Every operation is in the write log, by trigger and in the same transaction ([`Reads::operations`]).
+//!
 //! What is durable: when [`SlowWriter::apply`] returns, its operations are committed and flushed.
 
 pub mod error;
@@ -17,9 +19,13 @@ mod copy_in;
 mod reader;
 mod restore;
 mod segments;
+mod session;
+mod write_log;
 mod writer;
 
 pub use error::{ErrorKind, SlowError};
 pub use reader::{Counts, Reads, SlowReader, Snapshot};
 pub use rows::{BlockRow, Position, SlowOperation};
+pub use session::WriterOptions;
+pub use write_log::{LoggedOperation, OperationFilter, OperationKind};
 pub use writer::{Committed, SlowWriter};

@@ -8,10 +8,7 @@ use crate::copy_in::copy_segment;
 use crate::error::{ErrorKind, SlowError};
 use crate::rows::{BlockRow, Position, SlowOperation};
 use crate::segments::{ends_segment, ranges_back};
-
-/// A paused node must not hold its locks for ever: the server ends a transaction that stands still for this long.
-const SESSION: &str = "set synchronous_commit = on; set idle_in_transaction_session_timeout = '60s'; \
-     set application_name = 'forebay writer'";
+use crate::session::WriterOptions;
 
 /// What one committed batch did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,17 +27,26 @@ pub struct Committed {
 #[derive(Debug)]
 pub struct SlowWriter {
     client: Client,
+    options: WriterOptions,
     delegates_per_round: u32,
 }
 
 impl SlowWriter {
-    /// Opens a session. Nothing is written.
+    /// Opens a session with the default bounds of waiting. Nothing is written.
     ///
     /// # Errors
     /// Unavailable, Permission, or WrongDatabase when the setup has not run.
     pub async fn connect(config: &Config) -> Result<Self, SlowError> {
+        Self::connect_with(config, WriterOptions::default()).await
+    }
+
+    /// Opens a session. Nothing is written.
+    ///
+    /// # Errors
+    /// As [`SlowWriter::connect`].
+    pub async fn connect_with(config: &Config, options: WriterOptions) -> Result<Self, SlowError> {
         let doing = "connecting to PostgreSQL as the writer";
-        let client = connect(config, doing, SESSION).await?;
+        let client = connect(config, doing, &options.settings()).await?;
         let row = client
             .query_opt("select delegates_per_round from forebay.chain", &[])
             .await
@@ -53,7 +59,7 @@ impl SlowWriter {
                 )
             })?;
         let delegates: i32 = row.try_get(0).map_err(|error| SlowError::from_postgres(doing, error))?;
-        Ok(Self { client, delegates_per_round: delegates.unsigned_abs() })
+        Ok(Self { client, options, delegates_per_round: delegates.unsigned_abs() })
     }
 
     /// Whether the session is over; a new one is needed then.
@@ -95,53 +101,55 @@ impl SlowWriter {
     }
 
     /// Does the operations in order, in one transaction whose first statement moves the position from `expected_seq` to
-    /// `new_seq`. When it returns they are committed and flushed; on any error but OutcomeUnknown nothing was written.
+    /// `new_seq`, one seq an operation. When it returns they are committed and flushed, and stand in the write log with
+    /// `attempt` (1 for the first try); on any error but OutcomeUnknown nothing was written.
     ///
     /// # Errors
     /// Fenced: the position is not at (`epoch`, `expected_seq`). OutcomeUnknown: the connection broke at COMMIT; ask
-    /// [`SlowWriter::position`] on a new session. Constraint, DigestMismatch: the rows were refused.
+    /// [`SlowWriter::position`] on a new session. Constraint, DigestMismatch: the rows were refused. After any error the
+    /// session should not be used again.
     pub async fn apply(
         &mut self,
         epoch: u64,
         expected_seq: u64,
         new_seq: u64,
         operations: &[SlowOperation],
+        attempt: u32,
     ) -> Result<Committed, SlowError> {
         let doing = format!("applying {} operations up to seq {new_seq}", operations.len());
-        if operations.is_empty() || new_seq <= expected_seq {
-            return Err(SlowError::new(
-                ErrorKind::Misuse,
-                doing,
-                "no operations, or a seq that does not grow",
-            ));
+        if operations.is_empty() || new_seq.checked_sub(expected_seq) != Some(operations.len() as u64) {
+            let message =
+                format!("the seq goes from {expected_seq} to {new_seq}: one an operation is wanted");
+            return Err(SlowError::new(ErrorKind::Misuse, doing, message));
         }
-        let delegates_per_round = self.delegates_per_round;
-        let target = target_of(operations);
-        let transaction =
-            self.client.transaction().await.map_err(|error| SlowError::from_postgres(&doing, error))?;
-        let position = move_position(&transaction, epoch, expected_seq, new_seq, target).await?;
-        let mut committed =
-            Committed { position, blocks_inserted: 0, transactions_inserted: 0, blocks_deleted: 0 };
-        let mut segment: Vec<BlockRow> = Vec::new();
-        for operation in operations {
+        let (options, delegates_per_round) = (self.options, self.delegates_per_round);
+        let beginning = async {
+            let transaction =
+                self.client.transaction().await.map_err(|error| SlowError::from_postgres(&doing, error))?;
+            let moving = Move { epoch, expected_seq, new_seq, target: target_of(operations), attempt };
+            let position = move_position(&transaction, moving).await?;
+            Ok((transaction, position))
+        };
+        let (transaction, position) = options.answered(&doing, ErrorKind::Unavailable, beginning).await?;
+        let mut batch = RunningBatch {
+            transaction,
+            options,
+            delegates_per_round,
+            segment: Vec::new(),
+            committed: Committed {
+                position,
+                blocks_inserted: 0,
+                transactions_inserted: 0,
+                blocks_deleted: 0,
+            },
+        };
+        for (seq, operation) in (expected_seq + 1..).zip(operations) {
             match operation {
-                SlowOperation::Append(row) => {
-                    let ends = ends_segment(row.block.height, delegates_per_round);
-                    segment.push(row.clone());
-                    if ends {
-                        insert(&transaction, &mut segment, &mut committed).await?;
-                    }
-                }
-                SlowOperation::TakeBack { to_height } => {
-                    insert(&transaction, &mut segment, &mut committed).await?;
-                    committed.blocks_deleted +=
-                        take_back(&transaction, *to_height, delegates_per_round).await?;
-                }
+                SlowOperation::Append(row) => batch.append(row).await?,
+                SlowOperation::TakeBack { to_height } => batch.take_back(seq, *to_height).await?,
             }
         }
-        insert(&transaction, &mut segment, &mut committed).await?;
-        transaction.commit().await.map_err(|error| SlowError::from_commit(&doing, error))?;
-        Ok(committed)
+        batch.commit(&doing).await
     }
 }
 
@@ -169,26 +177,31 @@ fn target_of(operations: &[SlowOperation]) -> (Height, Option<BlockId>) {
     target
 }
 
-async fn move_position(
-    transaction: &Transaction<'_>,
+/// A step of the position.
+struct Move {
     epoch: u64,
     expected_seq: u64,
     new_seq: u64,
-    (height, block_id): (Height, Option<BlockId>),
-) -> Result<Position, SlowError> {
+    target: (Height, Option<BlockId>),
+    attempt: u32,
+}
+
+async fn move_position(transaction: &Transaction<'_>, step: Move) -> Result<Position, SlowError> {
+    let Move { epoch, expected_seq, new_seq, target: (height, block_id), attempt } = step;
     let doing = format!("moving the position of epoch {epoch} from seq {expected_seq} to {new_seq}");
     let failed = |error| SlowError::from_postgres(&doing, error);
     let moved = transaction
         .query_opt(
             "update forebay.position set seq = $3, height = $4, \
                 block_id = coalesce($5, (select id from forebay.blocks where height = $4)) \
-             where epoch = $1 and seq = $2 returning block_id",
+             where epoch = $1 and seq = $2 returning block_id, set_config('forebay.attempt', $6, true)",
             &[
                 &bigint(epoch, &doing)?,
                 &bigint(expected_seq, &doing)?,
                 &bigint(new_seq, &doing)?,
                 &height.cast_signed(),
                 &block_id.map(|id| id.to_bigint()),
+                &attempt.max(1).to_string(),
             ],
         )
         .await
@@ -206,49 +219,95 @@ async fn move_position(
     }
 }
 
-async fn insert(
-    transaction: &Transaction<'_>,
-    segment: &mut Vec<BlockRow>,
-    committed: &mut Committed,
-) -> Result<(), SlowError> {
-    if !segment.is_empty() {
-        committed.transactions_inserted += copy_segment(transaction, segment).await?;
-        committed.blocks_inserted += segment.len() as u64;
-        segment.clear();
-    }
-    Ok(())
+/// A transaction whose position has moved, and the blocks that wait for the end of their segment.
+struct RunningBatch<'a> {
+    transaction: Transaction<'a>,
+    options: WriterOptions,
+    delegates_per_round: u32,
+    segment: Vec<BlockRow>,
+    committed: Committed,
 }
 
-async fn take_back(
+impl RunningBatch<'_> {
+    async fn append(&mut self, row: &BlockRow) -> Result<(), SlowError> {
+        self.segment.push(row.clone());
+        if ends_segment(row.block.height, self.delegates_per_round) { self.insert().await } else { Ok(()) }
+    }
+
+    async fn insert(&mut self) -> Result<(), SlowError> {
+        let (Some(first), Some(last)) = (self.segment.first(), self.segment.last()) else { return Ok(()) };
+        let doing = format!("inserting heights {} to {}", first.block.height, last.block.height);
+        let copying = copy_segment(&self.transaction, &self.segment);
+        self.committed.transactions_inserted +=
+            self.options.answered(&doing, ErrorKind::Unavailable, copying).await?;
+        self.committed.blocks_inserted += self.segment.len() as u64;
+        self.segment.clear();
+        Ok(())
+    }
+
+    async fn take_back(&mut self, seq: u64, to_height: Height) -> Result<(), SlowError> {
+        self.insert().await?;
+        let doing = format!("taking back to height {to_height}");
+        let beginning = begin_take_back(&self.transaction, &doing, seq, to_height);
+        let tip = self.options.answered(&doing, ErrorKind::Unavailable, beginning).await?;
+        if to_height == 0 || to_height > tip {
+            let message = format!("the tip is at height {tip}, and the genesis block stays");
+            return Err(SlowError::new(ErrorKind::Misuse, doing, message));
+        }
+        for range in ranges_back(tip, to_height, self.delegates_per_round) {
+            let deleting = delete_range(&self.transaction, &doing, range);
+            self.committed.blocks_deleted +=
+                self.options.answered(&doing, ErrorKind::Unavailable, deleting).await?;
+        }
+        Ok(())
+    }
+
+    async fn commit(mut self, doing: &str) -> Result<Committed, SlowError> {
+        self.insert().await?;
+        let commit =
+            async { self.transaction.commit().await.map_err(|error| SlowError::from_commit(doing, error)) };
+        self.options.answered(doing, ErrorKind::OutcomeUnknown, commit).await?;
+        Ok(self.committed)
+    }
+}
+
+/// The tip's height. Tells the write log which operation this is: several deletions are one.
+async fn begin_take_back(
     transaction: &Transaction<'_>,
+    doing: &str,
+    seq: u64,
     to_height: Height,
-    delegates_per_round: u32,
-) -> Result<u64, SlowError> {
-    let doing = format!("taking back to height {to_height}");
-    let failed = |error| SlowError::from_postgres(&doing, error);
-    let tip: Option<i32> = transaction
-        .query_one("select max(height) from forebay.blocks", &[])
+) -> Result<Height, SlowError> {
+    let failed = |error| SlowError::from_postgres(doing, error);
+    let row = transaction
+        .query_one(
+            "select max(height), set_config('forebay.take_back_to', $1::integer::text, true), \
+                 set_config('forebay.seq', (case when max(height) > $1 then $2::bigint - 1 else $2 end)::text, true) \
+             from forebay.blocks",
+            &[&to_height.cast_signed(), &bigint(seq, doing)?],
+        )
         .await
-        .and_then(|row| row.try_get(0))
         .map_err(failed)?;
-    let tip = tip.unwrap_or(0).unsigned_abs();
-    if to_height == 0 || to_height > tip {
-        let message = format!("the tip is at height {tip}, and the genesis block stays");
-        return Err(SlowError::new(ErrorKind::Misuse, doing, message));
-    }
-    let mut deleted = 0;
-    for (first, last) in ranges_back(tip, to_height, delegates_per_round) {
-        let range: [&(dyn tokio_postgres::types::ToSql + Sync); 2] =
-            [&first.cast_signed(), &last.cast_signed()];
-        deleted += transaction
-            .execute("delete from forebay.blocks where height between $1 and $2", &range)
-            .await
-            .map_err(failed)?;
-        transaction
-            .execute("delete from forebay.transactions where height between $1 and $2", &range)
-            .await
-            .map_err(failed)?;
-    }
+    let tip: Option<i32> = row.try_get(0).map_err(failed)?;
+    Ok(tip.unwrap_or(0).unsigned_abs())
+}
+
+/// Deletes the blocks of a range and what belongs to them. Returns the number of blocks.
+async fn delete_range(
+    transaction: &Transaction<'_>,
+    doing: &str,
+    (first, last): (Height, Height),
+) -> Result<u64, SlowError> {
+    let failed = |error| SlowError::from_postgres(doing, error);
+    let range: [&(dyn tokio_postgres::types::ToSql + Sync); 2] = [&first.cast_signed(), &last.cast_signed()];
+    let deleted = transaction
+        .execute("delete from forebay.blocks where height between $1 and $2", &range)
+        .await
+        .map_err(failed)?;
+    transaction
+        .execute("delete from forebay.transactions where height between $1 and $2", &range)
+        .await
+        .map_err(failed)?;
     Ok(deleted)
 }
 

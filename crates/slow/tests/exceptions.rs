@@ -82,7 +82,7 @@ async fn a_listed_block_may_stand_in_another_slot_and_a_listed_account_below_zer
         let database = Database::new(&ChainParameters::new(&chain.profile, &chain.main[0].block)).await;
         let mut writer = database.writing().await;
         apply(&mut writer, &chain.appends(1..=49), 1000).await;
-        let applied = writer.apply(1, 49, 50, std::slice::from_ref(&operation)).await;
+        let applied = writer.apply(1, 49, 50, std::slice::from_ref(&operation), 1).await;
         assert_eq!(applied.as_ref().err().and_then(SlowError::sqlstate), code, "{applied:?}");
     }
 }

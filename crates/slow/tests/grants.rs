@@ -96,6 +96,7 @@ async fn the_reader_sees_the_views_and_nothing_else() {
             "{view}"
         );
     }
+    reader.query("select * from forebay_log.operations", &[]).await.unwrap();
     for table in tables(&admin).await {
         refused(&reader, &format!("select * from forebay.{table}")).await;
     }

@@ -3,8 +3,10 @@
 
 mod support;
 
+use std::time::Duration;
+
 use forebay_slow::setup::{ChainParameters, Names, migrate, prepare};
-use forebay_slow::{ErrorKind, SlowWriter};
+use forebay_slow::{ErrorKind, SlowWriter, WriterOptions};
 use support::Database;
 use support::chain::{Chain, apply, load_json};
 use support::dump::{Leftovers, differences, everything};
@@ -72,16 +74,16 @@ async fn a_successor_fences_the_writer_before_and_ends_its_session() {
     let mut second = SlowWriter::connect(&database.writer()).await.unwrap();
     let position = second.take_over(2).await.unwrap();
     assert_eq!((position.epoch, position.seq, position.height), (2, 5, 5));
-    let ended = first.apply(1, 5, 6, &chain.appends(6..=6)).await.unwrap_err();
+    let ended = first.apply(1, 5, 6, &chain.appends(6..=6), 1).await.unwrap_err();
     assert_eq!(ended.kind(), ErrorKind::Unavailable, "{ended}");
     let mut first = SlowWriter::connect(&database.writer()).await.unwrap();
-    let fenced = first.apply(1, 5, 6, &chain.appends(6..=6)).await.unwrap_err();
+    let fenced = first.apply(1, 5, 6, &chain.appends(6..=6), 1).await.unwrap_err();
     assert_eq!(fenced.kind(), ErrorKind::Fenced, "{fenced}");
     let refused = first.take_over(2).await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Fenced, "{refused}");
     // That attempt ended the owner's session: it comes back and goes on.
     second = SlowWriter::connect(&database.writer()).await.unwrap();
-    second.apply(2, 5, 6, &chain.appends(6..=6)).await.unwrap();
+    second.apply(2, 5, 6, &chain.appends(6..=6), 1).await.unwrap();
 }
 
 #[tokio::test]
@@ -90,13 +92,13 @@ async fn the_same_batch_again_is_fenced_and_changes_nothing() {
     let database = Database::new(&chain.parameters()).await;
     let mut writer = database.writing().await;
     let operations = chain.appends(1..=10);
-    let committed = writer.apply(1, 0, 10, &operations).await.unwrap();
+    let committed = writer.apply(1, 0, 10, &operations, 1).await.unwrap();
     assert_eq!(committed.position, writer.position().await.unwrap());
     assert_eq!(committed.position.block_id, Some(chain.main[9].block.id));
     assert_eq!(committed.blocks_inserted, 10);
     let admin = database.client(&database.admin()).await;
     let before = everything(&admin).await;
-    let fenced = writer.apply(1, 0, 10, &operations).await.unwrap_err();
+    let fenced = writer.apply(1, 0, 10, &operations, 1).await.unwrap_err();
     assert_eq!(fenced.kind(), ErrorKind::Fenced);
     assert!(fenced.to_string().contains("seq 10"), "{fenced}");
     assert!(before == everything(&admin).await);
@@ -119,7 +121,7 @@ async fn a_session_that_breaks_at_commit_leaves_the_outcome_unknown_and_the_posi
     admin.batch_execute("select pg_advisory_lock(4711)").await.unwrap();
 
     let operations = chain.appends(6..=6);
-    let applying = tokio::spawn(async move { writer.apply(1, 5, 6, &operations).await });
+    let applying = tokio::spawn(async move { writer.apply(1, 5, 6, &operations, 1).await });
     let waiting = "select pg_terminate_backend(pid) from pg_locks where locktype = 'advisory' and not granted \
          and database = (select oid from pg_database where datname = current_database())";
     while admin.query(waiting, &[]).await.unwrap().is_empty() {
@@ -131,7 +133,117 @@ async fn a_session_that_breaks_at_commit_leaves_the_outcome_unknown_and_the_posi
     admin.batch_execute("select pg_advisory_unlock(4711)").await.unwrap();
     let mut writer = SlowWriter::connect(&database.writer()).await.unwrap();
     assert_eq!(writer.position().await.unwrap().seq, 5);
-    writer.apply(1, 5, 6, &chain.appends(6..=6)).await.unwrap();
+    writer.apply(1, 5, 6, &chain.appends(6..=6), 1).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_lock_of_an_administrator_is_a_conflict_and_the_same_works_once_it_is_gone() {
+    let chain = Chain::first_up_to(10);
+    let database = Database::new(&chain.parameters()).await;
+    apply(&mut database.writing().await, &chain.appends(1..=5), 10).await;
+    let admin = database.client(&database.admin()).await;
+    let options = WriterOptions { lock_timeout: Duration::from_millis(200), ..WriterOptions::default() };
+    for lock in ["lock table forebay.accounts in share mode", "select from forebay.position for update"] {
+        admin.batch_execute(&format!("begin; {lock}")).await.unwrap();
+        let mut writer = SlowWriter::connect_with(&database.writer(), options).await.unwrap();
+        let position = writer.position().await.unwrap();
+        let next = chain.appends(position.height + 1..=position.height + 1);
+        let conflict = writer.apply(1, position.seq, position.seq + 1, &next, 1).await.unwrap_err();
+        assert_eq!(
+            (conflict.kind(), conflict.sqlstate()),
+            (ErrorKind::Conflict, Some("55P03")),
+            "{conflict}"
+        );
+        assert_eq!(writer.position().await.unwrap(), position);
+        admin.batch_execute("rollback").await.unwrap();
+        writer.apply(1, position.seq, position.seq + 1, &next, 2).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn two_sessions_that_lock_rows_in_opposite_order_end_as_a_conflict() {
+    let chain = Chain::first_up_to(10);
+    let database = Database::new(&chain.parameters()).await;
+    let mut writer = database.writing().await;
+    apply(&mut writer, &chain.appends(1..=5), 10).await;
+    let admin = database.client(&database.admin()).await;
+    // The rival's own check comes late, so that the writer is the one that finds the deadlock.
+    admin
+        .batch_execute("set deadlock_timeout = '1min'; begin; select from forebay.accounts for update")
+        .await
+        .unwrap();
+    let applying = {
+        let operations = chain.appends(6..=6);
+        tokio::spawn(async move { writer.apply(1, 5, 6, &operations, 1).await })
+    };
+    let waiting =
+        "select from pg_stat_activity where application_name = 'forebay writer' and wait_event_type = 'Lock'";
+    while admin.query(waiting, &[]).await.unwrap().is_empty() {
+        tokio::task::yield_now().await;
+        admin.batch_execute("select pg_stat_clear_snapshot()").await.unwrap();
+    }
+    admin.batch_execute("select from forebay.position for update").await.unwrap();
+    let conflict = applying.await.unwrap().unwrap_err();
+    assert_eq!((conflict.kind(), conflict.sqlstate()), (ErrorKind::Conflict, Some("40P01")), "{conflict}");
+    admin.batch_execute("rollback").await.unwrap();
+    let mut writer = SlowWriter::connect(&database.writer()).await.unwrap();
+    writer.apply(1, 5, 6, &chain.appends(6..=6), 2).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_statement_that_takes_too_long_is_a_conflict() {
+    let chain = Chain::first_up_to(10);
+    let database = Database::new(&chain.parameters()).await;
+    apply(&mut database.writing().await, &chain.appends(1..=5), 10).await;
+    let admin = database.client(&database.admin()).await;
+    admin.batch_execute("begin; lock table forebay.accounts in share mode").await.unwrap();
+    let options = WriterOptions {
+        lock_timeout: Duration::ZERO,
+        statement_timeout: Duration::from_millis(200),
+        ..WriterOptions::default()
+    };
+    let mut writer = SlowWriter::connect_with(&database.writer(), options).await.unwrap();
+    let conflict = writer.apply(1, 5, 6, &chain.appends(6..=6), 1).await.unwrap_err();
+    assert_eq!((conflict.kind(), conflict.sqlstate()), (ErrorKind::Conflict, Some("57014")), "{conflict}");
+    assert_eq!(writer.position().await.unwrap().seq, 5);
+}
+
+#[tokio::test]
+async fn a_server_that_falls_silent_at_commit_leaves_the_outcome_unknown() {
+    let chain = Chain::first_up_to(10);
+    let database = Database::new(&chain.parameters()).await;
+    apply(&mut database.writing().await, &chain.appends(1..=5), 10).await;
+    let admin = database.client(&database.admin()).await;
+    admin.batch_execute(SLOW_COMMIT).await.unwrap();
+    admin.batch_execute("select pg_advisory_lock(4711)").await.unwrap();
+    let options = WriterOptions {
+        lock_timeout: Duration::ZERO,
+        statement_timeout: Duration::ZERO,
+        answer_timeout: Duration::from_secs(1),
+        ..WriterOptions::default()
+    };
+    let mut writer = SlowWriter::connect_with(&database.writer(), options).await.unwrap();
+    let unknown = writer.apply(1, 5, 6, &chain.appends(6..=6), 1).await.unwrap_err();
+    assert_eq!((unknown.kind(), unknown.sqlstate()), (ErrorKind::OutcomeUnknown, None), "{unknown}");
+
+    // The server was only slow: what was called unknown is committed, and the position tells.
+    drop(writer);
+    admin.batch_execute("select pg_advisory_unlock(4711)").await.unwrap();
+    let other = SlowWriter::connect(&database.writer()).await.unwrap();
+    while other.position().await.unwrap().seq < 6 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_never_answers_a_login_is_unavailable() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut config = tokio_postgres::Config::new();
+    config.host("127.0.0.1").port(listener.local_addr().unwrap().port());
+    config.user("nobody").dbname("nothing").connect_timeout(Duration::from_millis(300));
+    let error = SlowWriter::connect(&config).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    assert!(error.to_string().contains("silent"), "{error}");
 }
 
 #[tokio::test]

@@ -144,5 +144,6 @@ begin
     if (select max(t.height) from forebay.transactions t) > moved.height then
         raise exception 'there are transactions above height %, the tip', moved.height using errcode = 'FB008';
     end if;
+    perform forebay_code.trim_write_log(old.seq, moved.seq);
     return null;
 end $$;

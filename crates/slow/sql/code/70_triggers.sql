@@ -33,6 +33,7 @@ begin
         perform forebay_code.record_round(last_height);
         perform forebay_code.check_digest(last_height);
     end if;
+    perform forebay_code.log_appends(segment);
     return null;
 end $$;
 
@@ -65,6 +66,7 @@ begin
     if forebay_code.closes_round(first_height - 1, delegates_per_round) then
         perform forebay_code.check_digest(first_height - 1);
     end if;
+    perform forebay_code.log_take_back(segment);
     return null;
 end $$;
 
@@ -105,5 +107,7 @@ create trigger blocks_refused before update or truncate on forebay.blocks
     for each statement execute function forebay_code.refuse();
 create trigger transactions_refused before update or truncate on forebay.transactions
     for each statement execute function forebay_code.refuse();
+create trigger position_moves before update on forebay.position
+    for each row execute function forebay_code.position_moves();
 create constraint trigger position_checked after update on forebay.position
     deferrable initially deferred for each row execute function forebay_code.check_tip();

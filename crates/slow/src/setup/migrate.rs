@@ -13,15 +13,17 @@ mod embedded {
 }
 
 /// Functions, triggers and views: one text, run in one transaction.
-const CODE: [&str; 8] = [
+const CODE: [&str; 10] = [
     include_str!("../../sql/code/10_numbers.sql"),
     include_str!("../../sql/code/20_deltas.sql"),
     include_str!("../../sql/code/30_sums.sql"),
     include_str!("../../sql/code/40_attributes.sql"),
     include_str!("../../sql/code/50_rounds.sql"),
     include_str!("../../sql/code/60_checks.sql"),
+    include_str!("../../sql/code/65_write_log.sql"),
     include_str!("../../sql/code/70_triggers.sql"),
     include_str!("../../sql/code/80_rise_views.sql"),
+    include_str!("../../sql/code/90_log_views.sql"),
 ];
 
 /// Brings the database to this version: data schema by numbered migrations (each in its own transaction), functions,
@@ -86,8 +88,8 @@ async fn recreate_code(client: &mut Client, names: &Names) -> Result<(), SlowErr
         return Ok(());
     }
     let sql = format!(
-        "drop schema if exists rise cascade; drop schema if exists forebay_code cascade; \
-         create schema forebay_code; create schema rise;\n{code}\n\
+        "drop schema if exists rise, forebay_log cascade; drop schema if exists forebay_code cascade; \
+         create schema forebay_code; create schema rise; create schema forebay_log;\n{code}\n\
          comment on schema forebay_code is '{checksum}'"
     );
     transaction.batch_execute(&sql).await.map_err(failed)?;
@@ -100,13 +102,13 @@ fn grants(names: &Names) -> String {
     format!(
         "revoke all on all tables in schema forebay from public, {writer}, {reader};
          revoke all on all functions in schema forebay_code from public;
-         revoke all on schema forebay, forebay_code, rise from public, {writer}, {reader};
-         grant usage on schema forebay, rise to {writer};
-         grant select on all tables in schema forebay, rise to {writer};
+         revoke all on schema forebay, forebay_code, forebay_log, rise from public, {writer}, {reader};
+         grant usage on schema forebay, forebay_log, rise to {writer};
+         grant select on all tables in schema forebay, forebay_log, rise to {writer};
          grant insert, delete on forebay.blocks, forebay.transactions to {writer};
          grant update on forebay.position to {writer};
-         grant usage on schema rise to {reader};
-         grant select on all tables in schema rise to {reader};
+         grant usage on schema forebay_log, rise to {reader};
+         grant select on all tables in schema forebay_log, rise to {reader};
          grant execute on function forebay_code.unsigned_text(bigint) to {writer}, {reader};"
     )
 }

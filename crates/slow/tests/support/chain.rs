@@ -137,7 +137,7 @@ pub async fn apply(writer: &mut SlowWriter, operations: &[SlowOperation], batch:
     for chunk in operations.chunks(batch) {
         let position = writer.position().await.unwrap();
         let new_seq = position.seq + chunk.len() as u64;
-        writer.apply(position.epoch, position.seq, new_seq, chunk).await.unwrap();
+        writer.apply(position.epoch, position.seq, new_seq, chunk, 1).await.unwrap();
     }
 }
 
