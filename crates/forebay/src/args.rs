@@ -14,16 +14,7 @@ use crate::exit;
     version,
     propagate_version = true,
     after_help = exit::HELP,
-    after_long_help = concat!(
-        "Examples:\n",
-        "  forebay generate --out net --blocks 500\n",
-        "  forebay replay net/blocks.jsonl --network net/profile.toml --genesis net/genesis.json\n",
-        "  forebay run                      keep the data layer up; --data-dir remembers the network\n",
-        "  forebay account 12324540900396688540R --json\n",
-        "\n",
-        "Settings come from --config FILE, then the environment (--data-dir is FOREBAY_DATA_DIR), then flags.\n",
-        "forebay.example.toml explains every one.\n",
-    )
+    after_long_help = exit::long_help()
 )]
 pub struct Cli {
     /// What every command takes.
@@ -113,6 +104,16 @@ pub enum Durability {
     Durable,
     /// Nothing: for bulk loads
     Volatile,
+}
+
+/// What the guard's stop means for the next start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnHardLimit {
+    /// Go back to PostgreSQL's last block; what is given up stands in a file.
+    Rollback,
+    /// Bring what is accepted to PostgreSQL.
+    Keep,
 }
 
 /// How log lines look.

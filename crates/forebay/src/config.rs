@@ -12,7 +12,7 @@ use forebay_store::Limits;
 use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize};
 
-use crate::args::{Common, Durability, LogFormat};
+use crate::args::{Common, Durability, LogFormat, OnHardLimit};
 use crate::exit::Told;
 
 /// What the names of our variables start with.
@@ -61,6 +61,8 @@ pub struct Settings {
     /// How long a stop may take.
     #[serde(deserialize_with = "number")]
     pub drain_seconds: u64,
+    /// What the guard's stop means for the next start.
+    pub on_hard_limit: OnHardLimit,
     /// How log lines look.
     pub log_format: LogFormat,
     /// Which log lines there are, as RUST_LOG.
@@ -89,6 +91,7 @@ impl Default for Settings {
             postgres_bin_dir: None,
             connect_timeout_seconds: 10,
             drain_seconds: 60,
+            on_hard_limit: OnHardLimit::Rollback,
             log_format: LogFormat::Text,
             log: None,
             limits: LimitSettings::default(),
@@ -118,6 +121,12 @@ pub struct LimitSettings {
     takeover_after_seconds: u64,
     #[serde(deserialize_with = "number")]
     redis_away_seconds_max: u64,
+    #[serde(deserialize_with = "number")]
+    no_progress_seconds_max: u64,
+    #[serde(deserialize_with = "number")]
+    grace_seconds: u64,
+    #[serde(deserialize_with = "number")]
+    live_within_seconds: u64,
 }
 
 impl Default for LimitSettings {
@@ -133,6 +142,9 @@ impl Default for LimitSettings {
             outbox_kept: limits.outbox_kept,
             takeover_after_seconds: limits.takeover_after.as_secs(),
             redis_away_seconds_max: limits.redis_away_max.as_secs(),
+            no_progress_seconds_max: limits.no_progress_max.as_secs(),
+            grace_seconds: limits.grace.as_secs(),
+            live_within_seconds: limits.live_within.as_secs(),
         }
     }
 }
@@ -151,6 +163,9 @@ impl LimitSettings {
             outbox_kept: self.outbox_kept,
             takeover_after: Duration::from_secs(self.takeover_after_seconds),
             redis_away_max: Duration::from_secs(self.redis_away_seconds_max),
+            no_progress_max: Duration::from_secs(self.no_progress_seconds_max),
+            grace: Duration::from_secs(self.grace_seconds),
+            live_within: Duration::from_secs(self.live_within_seconds),
             ..Limits::default()
         }
     }

@@ -26,6 +26,8 @@ pub enum Exit {
     Held = 6,
     /// The node stopped by itself, to lose and damage nothing.
     Stopped = 7,
+    /// The guard stopped the node: PostgreSQL is too far behind.
+    TooFarBehind = 8,
     /// A defect of this program.
     Internal = 70,
     /// Ctrl-C came before the work was done.
@@ -43,6 +45,7 @@ Exit codes:
     5  verification failed: the tiers do not agree
     6  held: another process has the data directory or the chain
     7  the node stopped by itself, to lose and damage nothing
+    8  the node stopped because PostgreSQL is too far behind
    70  a defect of this program: please report it
   130  interrupted by Ctrl-C (143: by SIGTERM) before the work was done";
 
@@ -85,6 +88,21 @@ impl Told {
     ) -> Self {
         Self { exit, kind, message: message.to_string(), remedy: remedy.into() }
     }
+}
+
+/// For the long `--help`.
+pub fn long_help() -> String {
+    format!(
+        "Examples:\n  \
+           forebay generate --out net --blocks 500\n  \
+           forebay replay net/blocks.jsonl --network net/profile.toml --genesis net/genesis.json\n  \
+           forebay run                      keep the data layer up; --data-dir remembers the network\n  \
+           forebay account 12324540900396688540R --json\n\
+         \n\
+         Settings come from --config FILE, then the environment (--data-dir is FOREBAY_DATA_DIR), then flags.\n\
+         forebay.example.toml explains every one.\n\
+         \n{HELP}"
+    )
 }
 
 /// What a failure means to whoever started the program.
@@ -155,6 +173,7 @@ pub fn of_store(error: &StoreError) -> Exit {
     match error {
         StoreError::Refused(_) | StoreError::OtherBranch { .. } | StoreError::Request(_) => Exit::Refused,
         StoreError::Held(_) => Exit::Held,
+        StoreError::TooFarBehind(_) => Exit::TooFarBehind,
         StoreError::Fast(error) => of_fast(error.kind()),
         StoreError::Slow(error) => of_slow(error.kind()),
         // Disagreement, Stopped, and what may come.
@@ -216,6 +235,7 @@ mod tests {
             Exit::Verification,
             Exit::Held,
             Exit::Stopped,
+            Exit::TooFarBehind,
             Exit::Internal,
             Exit::Interrupted,
         ];

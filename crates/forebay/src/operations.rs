@@ -140,7 +140,7 @@ mod tests {
         let text =
             r#"{"rollback":{"chain":"rise-devnet","genesis":"12","epoch":3,"baseHeight":5,"baseId":"77"}}"#;
         let FileLine::Header(header) = read_file_line(text.as_bytes(), &profile).unwrap() else { panic!() };
-        assert_eq!((header.base_height, header.base_id.as_str()), (5, "77"));
+        assert_eq!((header.base_height, header.base_id.as_deref()), (5, Some("77")));
         assert!(read_file_line(br#"{"rollback":{}}"#, &profile).is_err());
     }
 }

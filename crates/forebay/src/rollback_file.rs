@@ -24,8 +24,8 @@ pub struct RollbackHeader {
     pub epoch: u64,
     /// Where the operations begin: the tip's height.
     pub base_height: Height,
-    /// The tip's id, decimal text.
-    pub base_id: String,
+    /// The tip's id, decimal text; null before the genesis block.
+    pub base_id: Option<String>,
 }
 
 impl RollbackHeader {
@@ -38,12 +38,18 @@ impl RollbackHeader {
                 self.chain, self.genesis, chain.profile.name
             ));
         }
-        if self.base_height != tip_height || self.base_id != tip_id {
-            return Some(format!(
-                "its operations begin at block {} at height {}, but the tip is {tip_id} at height {tip_height}",
-                self.base_id, self.base_height
-            ));
+        // A chain begins with its genesis block, which is then known when the operations come to it.
+        let fits = match &self.base_id {
+            None => tip_id == genesis,
+            Some(base_id) => self.base_height == tip_height && base_id == tip_id,
+        };
+        if fits {
+            return None;
         }
-        None
+        Some(format!(
+            "its operations begin at block {} at height {}, but the tip is {tip_id} at height {tip_height}",
+            self.base_id.as_deref().unwrap_or("none"),
+            self.base_height
+        ))
     }
 }

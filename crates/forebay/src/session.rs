@@ -8,6 +8,7 @@ use forebay_fast::Holder;
 use forebay_servers::{DataDirLock, PrivateServers, RedisProfile};
 use forebay_store::{Node, NodeOptions, Observer, Running, Stopped, StoreError};
 
+use crate::args::OnHardLimit;
 use crate::chain::Chain;
 use crate::exit::Told;
 use crate::home::{Brought, Connections, Home, host_name};
@@ -92,6 +93,11 @@ impl Session {
             connect_timeout: match patience {
                 Patience::Configured => Some(home.settings.connect_timeout()),
                 Patience::Endless => None,
+            },
+            rollback_dir: Some(home.data_dir().to_path_buf()),
+            on_hard_limit: match home.settings.on_hard_limit {
+                OnHardLimit::Rollback => forebay_store::OnHardLimit::Rollback,
+                OnHardLimit::Keep => forebay_store::OnHardLimit::Keep,
             },
         };
         let phases = screen.phases();

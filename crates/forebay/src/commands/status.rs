@@ -236,7 +236,8 @@ fn text_of(status: &Status) -> String {
             },
         ),
     ];
-    lines.push(("redis", status.fast.as_ref().map_or_else(|| "no chain in it now".to_owned(), tier)));
+    let no_chain = if status.redis.is_some() { "no complete chain in it now" } else { "not running" };
+    lines.push(("redis", status.fast.as_ref().map_or_else(|| no_chain.to_owned(), tier)));
     lines.push(("postgres", status.slow.as_ref().map_or_else(|| "no chain in it now".to_owned(), tier)));
     if let Some(lag) = &status.lag {
         lines.push(("lag", format!("{} blocks, {} operations", lag.blocks, HumanCount(lag.operations))));

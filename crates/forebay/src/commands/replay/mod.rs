@@ -81,7 +81,7 @@ pub async fn run(context: &Context, args: ReplayArgs) -> anyhow::Result<i32> {
         Err(failure) => return Err(session.stop_after(failure).await),
     };
     session.stop().await?;
-    let summary = Summary { error: refused.as_ref().map(|error| error_value(error)), ..summary };
+    let summary = Summary { error: refused.as_ref().map(error_value), ..summary };
     context.output.result(&summary, || text_of(&summary))?;
     match refused {
         // With --json the object is printed already; the failure itself goes to stderr.

@@ -92,7 +92,7 @@ pub fn total_bytes(files: &[PathBuf]) -> Option<u64> {
         .iter()
         .map(|file| {
             let meta = (!is_stdin(file)).then(|| std::fs::metadata(file).ok()).flatten()?;
-            meta.is_file().then(|| meta.len())
+            meta.is_file().then_some(meta.len())
         })
         .sum()
 }

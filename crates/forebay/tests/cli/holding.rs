@@ -1,0 +1,105 @@
+use rustix::process::Signal;
+use serde_json::json;
+
+use crate::support::{Place, asking, is_alive};
+
+#[test]
+fn beside_a_node_reads_work_and_writes_are_refused_with_who_holds_it() {
+    let Some(place) = Place::new() else { return };
+    let blocks = place.blocks();
+    let node = place.start_node();
+    let mut feed = node.connect();
+    blocks[1..30].iter().for_each(|block| {
+        assert_eq!(feed.ask(&asking(block))["accepted"], true);
+    });
+    feed.ask(r#"{"op":"await","height":30}"#);
+
+    let status = place.run(&["status", "--json"]).with_code(0).json();
+    assert_eq!((&status["running"], &status["phase"]), (&json!(true), &json!("ready")));
+    assert_eq!(status["holder"]["pid"], node.pid());
+    assert_eq!((&status["fast"]["height"], &status["slow"]["height"]), (&json!(30), &json!(30)));
+    assert_eq!(status["redis"]["durability"], "durable");
+
+    let block = place.run(&["block", "30", "--json"]).with_code(0).json();
+    assert_eq!((&block["height"], &block["tier"]), (&json!(30), &json!("fast")));
+    let forgers = place.run(&["forgers", "--round", "1", "--json"]).with_code(0).json();
+    assert_eq!((forgers["forgers"].as_array().unwrap().len(), &forgers["tier"]), (101, &json!("fast")));
+    assert_eq!(place.dump("fast"), place.dump("slow"));
+    place.run(&["verify"]).with_code(0);
+
+    let file = place.write("more.jsonl", &blocks[30..32]);
+    let pid = node.pid().to_string();
+    for command in [vec!["replay", file.to_str().unwrap()], vec!["pop"], vec!["run"]] {
+        place.run(&command).with_code(6).says(&pid).says("forebay run").says("since");
+    }
+    node.end(Signal::INT).with_code(0);
+    assert_eq!(place.replay("more.jsonl", &blocks[30..32])["height"], 32);
+}
+
+#[test]
+fn servers_outlive_a_killed_node_and_are_adopted_with_all_that_was_accepted() {
+    let Some(place) = Place::new() else { return };
+    let blocks = place.blocks();
+    let node = place.start_node();
+    let mut feed = node.connect();
+    blocks[1..60].iter().for_each(|block| feed.send(&asking(block)));
+    blocks[1..60].iter().for_each(|_| {
+        assert_eq!(feed.receive()["accepted"], true);
+    });
+    let node_pid = node.pid();
+    node.end(Signal::KILL);
+    assert!(!is_alive(node_pid));
+    let servers = place.server_pids().expect("both servers go on");
+
+    // Reads need no node; they leave the servers alone.
+    let block = place.run(&["block", "2", "--json"]).with_code(0).json();
+    assert_eq!(block["tier"], "slow");
+    assert_eq!(place.server_pids(), Some(servers));
+
+    let node = place.start_node();
+    assert_eq!(place.server_pids(), Some(servers), "adopted, not started");
+    let mut feed = node.connect();
+    assert_eq!(feed.ask(&asking(&blocks[60]))["height"], 61);
+    node.end(Signal::TERM).with_code(0);
+    assert_eq!(place.server_pids(), None);
+    assert_eq!(place.replay("all.jsonl", &blocks[..70])["blocks"], 9);
+}
+
+#[test]
+fn a_second_signal_ends_at_once_and_nothing_is_lost() {
+    let Some(place) = Place::new() else { return };
+    let node = place.start_node();
+    let mut feed = node.connect();
+    assert_eq!(feed.ask(&asking(&place.blocks()[1]))["accepted"], true);
+    let (_, postgres) = place.server_pids().unwrap();
+    // A PostgreSQL that does nothing holds the drain up.
+    let signal = |pid: i32, signal| {
+        rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), signal).unwrap();
+    };
+    let sessions = sessions_of(postgres);
+    sessions.iter().for_each(|pid| signal(*pid, Signal::STOP));
+    assert_eq!(feed.ask(&asking(&place.blocks()[2]))["accepted"], true);
+    let pid = node.pid();
+    signal(pid, Signal::TERM);
+    crate::support::until("the first signal was seen", || !node.socket.exists());
+    let ended = node.end(Signal::TERM);
+    sessions.iter().for_each(|pid| signal(*pid, Signal::CONT));
+    ended.with_code(143);
+    assert_eq!(place.replay("blocks.jsonl", &place.blocks()[..3])["height"], 3);
+}
+
+/// The children of a postmaster that serve clients.
+fn sessions_of(postmaster: i32) -> Vec<i32> {
+    let mut sessions = Vec::new();
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let Ok(pid) = entry.file_name().to_string_lossy().parse::<i32>() else { continue };
+        let stat = std::fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+        let parent = stat.rsplit(") ").next().and_then(|rest| rest.split(' ').nth(1)?.parse().ok());
+        let title = std::fs::read_to_string(entry.path().join("cmdline")).unwrap_or_default();
+        if parent == Some(postmaster) && title.contains("forebay_writer") {
+            sessions.push(pid);
+        }
+    }
+    assert!(!sessions.is_empty(), "the node has a session on PostgreSQL");
+    sessions
+}

@@ -1,0 +1,92 @@
+use crate::support::Place;
+
+fn nowhere() -> Place {
+    Place::with_oracle(std::path::PathBuf::from("/nowhere"))
+}
+
+#[test]
+fn wrong_arguments_are_usage_and_help_names_the_exit_codes() {
+    let place = nowhere();
+    for arguments in [
+        vec!["fly"],
+        vec!["replay"],
+        vec!["pop", "--count", "1", "--to-height", "2"],
+        vec!["dump", "accounts"],
+    ] {
+        place.run(&arguments).with_code(2);
+    }
+    let help = place.run(&["--help"]).with_code(0).stdout;
+    for text in ["Exit codes", "verification failed", "replay", "--data-dir"] {
+        assert!(help.contains(text), "{text}:\n{help}");
+    }
+    assert!(!place.data_dir().exists());
+}
+
+#[test]
+fn wrong_settings_are_told_with_their_place() {
+    let place = nowhere();
+    let file = place.write("forebay.toml", &["drain_secondz = 3".to_owned()]);
+    place
+        .run(&["status", "--config", file.to_str().unwrap()])
+        .with_code(3)
+        .says("drain_secondz")
+        .says("forebay.toml");
+    place.run(&["status", "--config", "/nowhere/forebay.toml"]).with_code(3).says("/nowhere/forebay.toml");
+    place.run(&["status", "--redis-url", "redis://localhost"]).with_code(3).says("postgres_url");
+    let mut command = place.command(&["status"]);
+    let output = command.env("FOREBAY_DRAIN_SECONDS", "soon").output().unwrap();
+    assert_eq!(output.status.code(), Some(3), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(!place.data_dir().exists());
+}
+
+#[test]
+fn a_data_directory_without_a_network_and_one_with_another_are_told() {
+    let Some(place) = Place::new() else { return };
+    place.run(&["status"]).with_code(3).says("--network");
+    place.run(&["run", "--network", "rise-devnet"]).with_code(3).says("--genesis");
+    place.run(&["run", "--network", "rise-nonet"]).with_code(3).says("rise-mainnet");
+    place.run_here(&["status"]).with_code(3).says("no chain yet");
+    assert!(!place.data_dir().exists(), "a read makes nothing");
+    place.run_here(&["replay", "/nowhere/blocks.jsonl"]).with_code(1).says("/nowhere/blocks.jsonl");
+    assert!(!place.data_dir().exists(), "a missing file is told before anything starts");
+
+    place.replay("blocks.jsonl", &place.blocks()[..3]);
+    place.run(&["status", "--network", "rise-mainnet"]).with_code(3).says("rise-devnet").says("rise-mainnet");
+    let blocks = place.blocks();
+    let file = place.write(
+        "other-genesis.json",
+        &[blocks[0].replacen("16985986483000875063", "16985986483000875064", 1)],
+    );
+    place.run(&["pop", "--genesis", file.to_str().unwrap()]).with_code(3).says("genesis block");
+    place.run_here(&["status"]).with_code(0);
+}
+
+#[test]
+fn servers_that_are_away_end_with_their_own_code_after_the_given_time() {
+    let Some(place) = Place::new() else { return };
+    let file = place.write("blocks.jsonl", &place.blocks()[..3]);
+    let yours = [
+        "--redis-url",
+        "redis://127.0.0.1:1/",
+        "--postgres-url",
+        "postgresql://u:geheim@127.0.0.1:1/d",
+        "--connect-timeout",
+        "1",
+    ];
+    for command in
+        [vec!["replay", file.to_str().unwrap()], vec!["status"], vec!["dump", "accounts", "--tier", "slow"]]
+    {
+        let arguments: Vec<&str> = command.into_iter().chain(yours).collect();
+        let ended = place.run_here(&arguments).with_code(4);
+        assert!(!ended.stderr.contains("geheim"), "no password is shown:\n{}", ended.stderr);
+    }
+}
+
+#[test]
+fn a_feed_socket_that_cannot_be_made_is_told_before_anything_starts() {
+    let Some(place) = Place::new() else { return };
+    place.run_here(&["run", "--feed", "/nowhere/feed.sock"]).with_code(3).says("/nowhere");
+    let file = place.write("feed.sock", &[]);
+    place.run_here(&["run", "--feed", file.to_str().unwrap()]).with_code(3).says("another kind");
+    assert!(!place.data_dir().exists());
+}

@@ -1,0 +1,336 @@
+//! The program is killed between every two effects, started again, and has lost nothing and done nothing twice.
+//!
+//! The places are collected from the source (`reach("…")`), so that none can be forgotten. Built with the feature
+//! `failpoints`, as `make test` does.
+#![cfg(feature = "failpoints")]
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::Arc;
+
+use forebay_generator::{Chain, ChainOptions, Mix, Network, NetworkOptions, files};
+use forebay_ledger::block::Block;
+use forebay_ledger::json::block_to_value;
+use serde_json::{Value, json};
+
+/// Failpoints in the source, each name once.
+fn names() -> BTreeSet<String> {
+    let crates = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut names = BTreeSet::new();
+    let mut folders = vec![crates];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir()
+                && !path.ends_with("target")
+                && !path.ends_with("tests")
+                && !path.ends_with("failpoint")
+            {
+                folders.push(path);
+            } else if path.extension().is_some_and(|e| e == "rs") {
+                let text = std::fs::read_to_string(&path).unwrap();
+                for part in text.split("reach(\"").skip(1) {
+                    let name = part.split('"').next().unwrap().to_owned();
+                    assert!(names.insert(name.clone()), "the failpoint {name} stands in the source twice");
+                }
+            }
+        }
+    }
+    names
+}
+
+/// What the driver asks for, in order.
+enum Act {
+    Block(Block),
+    Pop(u32),
+    /// Until the whole chain is durable.
+    Await,
+    /// Redis loses everything.
+    Flush,
+    /// The node is stopped in order and started again.
+    Restart,
+}
+
+/// A network, what is asked for, and the tip (height, id) that each act leaves.
+struct Script {
+    network: Arc<Network>,
+    acts: Vec<(Act, (u32, String))>,
+}
+
+fn script() -> Script {
+    let options = NetworkOptions {
+        name: "killed".to_owned(),
+        delegates: 7,
+        standby_delegates: 4,
+        accounts: 30,
+        ..NetworkOptions::default()
+    };
+    let network = Arc::new(Network::from_seed("killed", &options).unwrap());
+    let options = ChainOptions {
+        mix: Mix::all_types(),
+        transactions_min: 0,
+        transactions_max: 6,
+        ..ChainOptions::default()
+    };
+    let now = 1_767_225_600;
+    let mut chain = Chain::new(Arc::clone(&network), options.clone(), now).unwrap();
+    let mut acts = Vec::new();
+    let mut branch = 0;
+    let mut tip = (1, network.genesis.id.to_string());
+    let mut ids = vec![tip.1.clone()];
+    // 40 blocks; a fork near the tip; a flush; a rewind, deeper than the undo records; a restart; more blocks.
+    let plan: [(&str, u32); 15] = [
+        ("forward", 40),
+        ("pop", 2),
+        ("forward", 5),
+        ("await", 0),
+        ("forward", 3),
+        ("flush", 0),
+        ("forward", 3),
+        ("await", 0),
+        ("pop", 20),
+        ("forward", 9),
+        ("await", 0),
+        ("forward", 2),
+        ("restart", 0),
+        ("forward", 6),
+        ("await", 0),
+    ];
+    for (what, count) in plan {
+        match what {
+            "forward" => {
+                for _ in 0..count {
+                    let block = chain.next_block().unwrap();
+                    tip = (chain.height(), block.id.to_string());
+                    ids.push(tip.1.clone());
+                    acts.push((Act::Block(block), tip.clone()));
+                }
+            }
+            "pop" => {
+                for _ in 0..count {
+                    chain.pop().unwrap();
+                    ids.pop();
+                }
+                branch += 1;
+                chain
+                    .set_options(ChainOptions { seed: format!("branch {branch}"), ..options.clone() })
+                    .unwrap();
+                tip = (chain.height(), ids.last().unwrap().clone());
+                acts.push((Act::Pop(count), tip.clone()));
+            }
+            "await" => acts.push((Act::Await, tip.clone())),
+            "flush" => acts.push((Act::Flush, tip.clone())),
+            _ => acts.push((Act::Restart, tip.clone())),
+        }
+    }
+    Script { network, acts }
+}
+
+/// A program on a data directory of its own.
+struct Stage {
+    folder: tempfile::TempDir,
+}
+
+impl Stage {
+    fn new(network: &Network) -> Self {
+        let folder = tempfile::Builder::new().prefix("forebay-kill-").tempdir().unwrap();
+        // The servers' account must get through when this runs as root.
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(folder.path(), mode).unwrap();
+        let file = |name: &str| std::fs::File::create(folder.path().join(name)).unwrap();
+        files::write_profile(&mut file("profile.toml"), network).unwrap();
+        files::write_genesis(&mut file("genesis.json"), network).unwrap();
+        Self { folder }
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_forebay"));
+        command
+            .arg("--data-dir")
+            .arg(self.data())
+            .arg("--network")
+            .arg(self.folder.path().join("profile.toml"))
+            .arg("--genesis")
+            .arg(self.folder.path().join("genesis.json"))
+            // Small windows: trims and rewinds come soon.
+            .env("FOREBAY_LIMITS__UNDO_KEPT", "2")
+            .env("FOREBAY_LIMITS__OUTBOX_KEPT", "4")
+            .env("FOREBAY_LIMITS__BLOCKS_KEPT", "6")
+            .env("FOREBAY_LIMITS__TAKEOVER_AFTER_SECONDS", "1");
+        command
+    }
+
+    fn start(&self, failpoints: &str) -> Feed {
+        let mut command = self.command();
+        command.args(["run", "--feed", "-"]).env("FAILPOINTS", failpoints);
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.folder.path().join("log"))
+            .unwrap();
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log);
+        let mut child = command.spawn().unwrap();
+        let answers = BufReader::new(child.stdout.take().unwrap());
+        Feed { requests: child.stdin.take().unwrap(), answers, child }
+    }
+
+    fn json(&self, arguments: &[&str]) -> (bool, Value) {
+        let output = self.command().args(arguments).arg("--json").output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let value = serde_json::from_str(text.trim()).unwrap_or_else(|error| {
+            panic!("{arguments:?}: {error}: {text}\n{}", String::from_utf8_lossy(&output.stderr))
+        });
+        (output.status.success(), value)
+    }
+
+    fn flush(&self) {
+        let socket = self.data().join("redis/redis.sock");
+        let flushed = Command::new("redis-cli").arg("-s").arg(socket).arg("flushall").output().unwrap();
+        assert!(flushed.status.success(), "{flushed:?}");
+    }
+
+    fn log(&self) -> String {
+        let log = std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
+        log.lines().rev().take(25).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join("\n")
+    }
+}
+
+struct Feed {
+    child: Child,
+    requests: ChildStdin,
+    answers: BufReader<std::process::ChildStdout>,
+}
+
+impl Feed {
+    /// `None`: the program is gone.
+    fn ask(&mut self, request: &Value) -> Option<Value> {
+        writeln!(self.requests, "{request}").ok()?;
+        let mut line = String::new();
+        match self.answers.read_line(&mut line) {
+            Ok(length) if length > 0 => Some(serde_json::from_str(&line).unwrap()),
+            _ => None,
+        }
+    }
+
+    /// Ends it in order; `false`: it was killed.
+    fn end(mut self) -> bool {
+        drop(self.requests);
+        self.child.wait().unwrap().success()
+    }
+}
+
+/// Drives the script; kills happen where the failpoint says, once. Returns whether it was reached.
+fn drive(stage: &Stage, script: &Script, failpoint: &str) -> bool {
+    let mut feed = stage.start(failpoint);
+    let mut killed = false;
+    let mut next = 0;
+    let mut before = (1, script.network.genesis.id.to_string());
+    while next < script.acts.len() {
+        let (act, after) = &script.acts[next];
+        let answer = match act {
+            Act::Block(block) => {
+                feed.ask(&json!({ "op": "block", "block": block_to_value(block, &script.network.profile) }))
+            }
+            Act::Pop(count) => feed.ask(&json!({ "op": "pop", "count": count })),
+            Act::Await => feed.ask(&json!({ "op": "await", "height": after.0 })),
+            Act::Flush => {
+                stage.flush();
+                Some(json!({ "height": after.0, "id": after.1 }))
+            }
+            Act::Restart => {
+                let ended = feed.end();
+                feed = stage.start(if killed { "" } else { failpoint });
+                killed |= !ended;
+                Some(json!({ "height": after.0, "id": after.1 }))
+            }
+        };
+        if let Some(answer) = answer {
+            assert_eq!(
+                (&answer["height"], &answer["id"]),
+                (&json!(after.0), &json!(after.1)),
+                "{answer} for act {next}\n{}",
+                stage.log()
+            );
+            before = after.clone();
+            next += 1;
+            continue;
+        }
+        // Killed. The next start must stand where the last answer left it, or one act further: the answer was lost.
+        assert!(!killed, "it ended twice\n{}", stage.log());
+        killed = true;
+        feed.end();
+        feed = stage.start("");
+        let tip = feed.ask(&json!({ "op": "pop", "count": 0 }));
+        let tip = tip.unwrap_or_else(|| panic!("it did not start again\n{}", stage.log()));
+        let found = standing(stage, &tip);
+        if found == *after && found != before {
+            before = after.clone();
+            next += 1;
+        } else {
+            assert_eq!(found, before, "after act {next}\n{}", stage.log());
+        }
+    }
+    let ended = feed.end();
+    killed || !ended
+}
+
+/// The tip as `status` tells it; beside the node.
+fn standing(stage: &Stage, _answer: &Value) -> (u32, String) {
+    let (_, status) = stage.json(&["status"]);
+    let tip = &status["tip"];
+    let height = tip["height"].as_u64().unwrap_or_else(|| panic!("no tip in {status}"));
+    (u32::try_from(height).unwrap(), tip["id"].as_str().unwrap().to_owned())
+}
+
+fn run(script: &Script, name: &str, failpoint: &str) -> bool {
+    let stage = Stage::new(&script.network);
+    let reached = drive(&stage, script, failpoint);
+    let (held, verified) = stage.json(&["verify", "--deep"]);
+    assert!(held, "{name}: {verified}\n{}", stage.log());
+    let (height, _) = &script.acts.last().unwrap().1;
+    assert_eq!(verified["height"], json!(height), "{name}: {verified}");
+    reached
+}
+
+/// Places that a start reaches, and those that every block reaches many times: killed at some later pass too.
+fn occurrences(name: &str) -> &'static [u32] {
+    match name {
+        "fast.before_call" | "fast.after_call" => &[0, 7, 40],
+        "syncer.before_apply" | "syncer.after_commit" | "owner.after_step" | "writer.before_step" => &[0, 20],
+        _ => &[0],
+    }
+}
+
+#[test]
+fn a_kill_at_every_failpoint_loses_nothing_and_does_nothing_twice() {
+    let script = script();
+    let names = names();
+    assert!(names.len() > 20, "{names:?}");
+    let work: Vec<(String, u32)> =
+        names.iter().flat_map(|name| occurrences(name).iter().map(|n| (name.clone(), *n))).collect();
+    let work = std::sync::Mutex::new(work.into_iter());
+    let missed = std::sync::Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                loop {
+                    let Some((name, skipped)) = work.lock().unwrap().next() else { return };
+                    let action =
+                        if skipped == 0 { "return".to_owned() } else { format!("{skipped}*off->return") };
+                    if !run(&script, &name, &format!("{name}={action}")) {
+                        missed.lock().unwrap().push(name);
+                    }
+                }
+            });
+        }
+    });
+    let missed = missed.into_inner().unwrap();
+    assert!(missed.is_empty(), "the script does not reach {missed:?}");
+}
