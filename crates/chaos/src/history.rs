@@ -1,0 +1,73 @@
+//! What is known to have happened, shared by the driver, who writes it, and by those who watch the servers meanwhile.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use forebay_ledger::ids::{BlockId, Height};
+use serde::Serialize;
+
+/// Violations that are kept: more of them say the same.
+const VIOLATIONS_KEPT: usize = 20;
+
+/// Everything acknowledged, and everything that was not as it must be.
+#[derive(Debug, Default)]
+pub struct History(Mutex<Events>);
+
+/// See [`History`].
+#[derive(Debug, Default)]
+pub struct Events {
+    /// Every block that was ever sent.
+    pub sent: HashMap<BlockId, Height>,
+    /// The tip after an operation, where it is known.
+    pub tips: HashMap<u64, BlockId>,
+    /// The last acknowledged operation: epoch and number.
+    pub acknowledged: (u64, u64),
+    /// PostgreSQL was said to have everything up to this operation.
+    pub durable_seq: u64,
+    /// Redis was put back to an older state, and the node may not have noticed yet.
+    pub redis_is_older: bool,
+    /// PostgreSQL was put back to an older state, and is not fed again yet.
+    pub postgres_is_older: bool,
+    /// Answers of Redis and PostgreSQL that were checked.
+    pub reads_checked: u64,
+    /// What is reported at the end.
+    pub counts: Counts,
+    /// What was not as it must be.
+    pub violations: Vec<String>,
+}
+
+/// Blocks, counted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Counts {
+    /// Acknowledged as accepted.
+    pub accepted: u64,
+    /// Accepted, and gone without a record.
+    pub lost: u64,
+    /// Done more than once.
+    pub duplicated: u64,
+    /// Accepted, and gone with a record.
+    pub rolled_back: u64,
+}
+
+impl History {
+    /// Looks at it or adds to it.
+    pub fn lock(&self) -> MutexGuard<'_, Events> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Something is not as it must be.
+    pub fn violated(&self, what: impl Into<String>) {
+        let mut events = self.lock();
+        let what = what.into();
+        eprintln!("VIOLATION: {what}");
+        if events.violations.len() < VIOLATIONS_KEPT {
+            events.violations.push(what);
+        }
+    }
+
+    /// Whether everything was as it must be so far.
+    pub fn is_clean(&self) -> bool {
+        self.lock().violations.is_empty()
+    }
+}

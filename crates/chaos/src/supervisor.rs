@@ -1,0 +1,355 @@
+//! The run: servers, node and load are started; then cycle after cycle a fault is done, healed, and progress awaited.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context as _, bail};
+use forebay_generator::files::{write_genesis, write_profile};
+use forebay_generator::{Chain, GenerationTwoOptions, Network, NetworkOptions};
+use rustix::process::Signal;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::check::check;
+use crate::clock;
+use crate::driver::{Driver, DriverPlan, Order, View, chain_options};
+use crate::history::History;
+use crate::kind::FaultKind;
+use crate::node::{NodePlan, NodeProcess, log_tail};
+use crate::plan::{Cycle, Plan};
+use crate::process::POLL;
+use crate::random::Random;
+use crate::report::Report;
+use crate::servers::{Server, Servers};
+use crate::watch::{read_redis, watch_postgres};
+
+/// Once all faults are healed, progress must be seen within this: the longest pause of the Syncer, and a recovery.
+pub const LIVENESS_MAX: Duration = Duration::from_secs(90);
+/// A start or an end that nothing disturbs.
+pub const UNDISTURBED_MAX: Duration = Duration::from_secs(60);
+/// Operations that are progress.
+const PROGRESS_OPERATIONS: u64 = 3;
+/// Lines of a node's log that go into a report.
+const LOG_LINES: usize = 12;
+
+/// What a run is told.
+#[derive(Debug, Clone)]
+pub struct RunOptions {
+    /// Decides everything that is random.
+    pub seed: u64,
+    /// No new cycle begins after this.
+    pub duration: Option<Duration>,
+    /// So many cycles.
+    pub cycles: Option<u32>,
+    /// Which faults.
+    pub kinds: Vec<FaultKind>,
+    /// The program.
+    pub node: PathBuf,
+    /// Everything of the run is below it; must not exist.
+    pub directory: PathBuf,
+    /// Keep the directory of a good run too.
+    pub keep: bool,
+    /// Blocks a second, about.
+    pub blocks_per_second: u64,
+}
+
+/// A running run.
+pub struct Supervisor {
+    /// Redis and PostgreSQL.
+    pub servers: Servers,
+    /// How nodes are started.
+    pub nodes: NodePlan,
+    /// The node that holds the chain.
+    pub node: NodeProcess,
+    /// Which of the two places it has.
+    pub slot: usize,
+    /// What happened.
+    pub history: Arc<History>,
+    orders: watch::Sender<Order>,
+    view: watch::Receiver<View>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+/// How a fault went.
+pub enum Performed {
+    /// Done, and the servers run again.
+    Done,
+    /// It cannot be done here.
+    Skipped(String),
+}
+
+/// Runs all cycles, checks the end, and reports. The directory stays when something was not as it must be.
+pub async fn run(options: &RunOptions, interrupted: &AtomicBool) -> Report {
+    let begin = Instant::now();
+    let mut report = Report { seed: options.seed, ..Report::default() };
+    let history = Arc::new(History::default());
+    match Supervisor::start(options, &history).await {
+        Ok(mut supervisor) => {
+            let outcome = supervisor.work(options, &mut report, interrupted, begin).await;
+            if let Err(error) = outcome {
+                history.violated(format!("{error:#}"));
+            }
+            let keep = options.keep || !history.is_clean();
+            supervisor.end(&options.directory, keep).await;
+        }
+        Err(error) => history.violated(format!("the run did not start: {error:#}")),
+    }
+    let events = history.lock();
+    report.finish(begin.elapsed(), &events, &options.directory);
+    report
+}
+
+impl Supervisor {
+    async fn start(options: &RunOptions, history: &Arc<History>) -> anyhow::Result<Self> {
+        let root = &options.directory;
+        fs::create_dir(root).with_context(|| format!("creating {}", root.display()))?;
+        // The servers' account passes through.
+        fs::set_permissions(root, fs::Permissions::from_mode(0o755))?;
+        let network = Arc::new(network(options.seed)?);
+        write_genesis(&mut fs::File::create(root.join("genesis.json"))?, &network)?;
+        write_profile(&mut fs::File::create(root.join("profile.toml"))?, &network)?;
+        let chain = Chain::new(Arc::clone(&network), chain_options("main"), now_unix_seconds())?;
+        let servers = Servers::start(root).await?;
+        let nodes =
+            NodePlan { program: options.node.clone(), root: root.clone(), faketime: clock::find_library() };
+        clock::set(&nodes, 0)?;
+        let node = nodes.spawn(&servers, 0)?;
+        let (orders, seen) = watch::channel(Order { feed: node.feed.clone(), rest: false });
+        let plan = DriverPlan {
+            chain,
+            seed: options.seed,
+            blocks_per_second: options.blocks_per_second,
+            root: root.clone(),
+        };
+        let (driver, view) = Driver::new(plan, seen, Arc::clone(history))?;
+        let name = network.profile.name.clone();
+        let addresses = network.wallets.iter().map(|wallet| wallet.address).collect();
+        let tasks = vec![
+            tokio::spawn(driver.run()),
+            tokio::spawn(read_redis(servers.direct_redis_url(), name, addresses, Arc::clone(history))),
+            tokio::spawn(watch_postgres(servers.direct_postgres()?, Arc::clone(history))),
+        ];
+        Ok(Self { servers, nodes, node, slot: 0, history: Arc::clone(history), orders, view, tasks })
+    }
+
+    async fn work(
+        &mut self,
+        options: &RunOptions,
+        report: &mut Report,
+        interrupted: &AtomicBool,
+        begin: Instant,
+    ) -> anyhow::Result<()> {
+        self.wait_for_progress("the first start").await?;
+        for cycle in Plan::new(options.seed, options.kinds.clone()) {
+            let is_over = options.duration.is_some_and(|limit| begin.elapsed() >= limit)
+                || options.cycles.is_some_and(|limit| cycle.number > limit)
+                || interrupted.load(Ordering::Relaxed);
+            if is_over {
+                break;
+            }
+            self.cycle(&cycle, report).await.with_context(|| {
+                format!(
+                    "cycle {} ({}, {} ms, choice {})",
+                    cycle.number, cycle.kind, cycle.hold_ms, cycle.choice
+                )
+            })?;
+        }
+        self.finish(options).await
+    }
+
+    async fn cycle(&mut self, cycle: &Cycle, report: &mut Report) -> anyhow::Result<()> {
+        tokio::time::sleep(Duration::from_millis(cycle.load_ms)).await;
+        let performed = self.perform(cycle).await?;
+        self.heal().await?;
+        let healed = Instant::now();
+        if let Performed::Skipped(reason) = performed {
+            report.skipped(cycle.kind, reason);
+            return Ok(());
+        }
+        self.wait_for_progress(&cycle.kind.name()).await?;
+        {
+            let mut events = self.history.lock();
+            events.redis_is_older = false;
+            if std::mem::take(&mut events.postgres_is_older) {
+                events.durable_seq = 0;
+            }
+        }
+        report.done(cycle.kind, healed.elapsed());
+        eprintln!(
+            "{:>4} {:<26} held {:>5} ms, progress after {:>5} ms, height {}",
+            cycle.number,
+            cycle.kind.name(),
+            cycle.hold_ms,
+            healed.elapsed().as_millis(),
+            self.view.borrow().height
+        );
+        Ok(())
+    }
+
+    /// Everything works again; what the fault itself did not undo is undone here.
+    async fn heal(&mut self) -> anyhow::Result<()> {
+        self.node.signal(Signal::CONT)?;
+        for server in [Server::Redis, Server::Postgres] {
+            self.servers.proxy(server).heal();
+            self.servers.resume(server)?;
+            self.servers.ensure(server).await?;
+        }
+        Ok(())
+    }
+
+    /// The node takes operations, and PostgreSQL has what was acknowledged before.
+    pub async fn wait_for_progress(&mut self, after: &str) -> anyhow::Result<()> {
+        let begin = Instant::now();
+        let operations = self.view.borrow().operations + PROGRESS_OPERATIONS;
+        let wanted = self.history.lock().acknowledged.1;
+        let mut durable = 0;
+        loop {
+            self.still_runs(after)?;
+            let view = *self.view.borrow();
+            if view.ended || !self.history.is_clean() {
+                bail!("safety was violated after {after}");
+            }
+            if view.operations >= operations && durable < wanted {
+                durable = self.durable_seq().await.unwrap_or(0);
+            }
+            if view.operations >= operations && durable >= wanted {
+                return Ok(());
+            }
+            if begin.elapsed() > LIVENESS_MAX {
+                bail!(
+                    "no progress within {} s after {after} was healed: {} of {operations} operations, PostgreSQL at {durable} \
+                     of {wanted}; the node's log:\n{}",
+                    LIVENESS_MAX.as_secs(),
+                    view.operations,
+                    log_tail(&self.node.log, LOG_LINES)
+                );
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// # Errors
+    /// The node ended by itself.
+    pub fn still_runs(&mut self, when: &str) -> anyhow::Result<()> {
+        match self.node.ended()? {
+            None => Ok(()),
+            Some(status) => bail!("{}", self.ended_text(status, when)),
+        }
+    }
+
+    fn ended_text(&self, status: ExitStatus, when: &str) -> String {
+        format!(
+            "the node ended by itself ({status}) after {when}; its log:\n{}",
+            log_tail(&self.node.log, LOG_LINES)
+        )
+    }
+
+    async fn durable_seq(&self) -> anyhow::Result<u64> {
+        let client = self.servers.administrator().await?;
+        let row = client.query_one("select seq from forebay.position", &[]).await?;
+        Ok(row.try_get::<_, i64>(0)?.unsigned_abs())
+    }
+
+    /// Starts a node in a place, and makes it the one that is driven.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn start_node(&mut self, slot: usize) -> anyhow::Result<()> {
+        self.node = self.nodes.spawn(&self.servers, slot)?;
+        self.slot = slot;
+        self.drive_node();
+        Ok(())
+    }
+
+    /// The driver goes to the node that holds the chain now.
+    pub fn drive_node(&self) {
+        self.orders.send_modify(|order| order.feed.clone_from(&self.node.feed));
+    }
+
+    /// Waits until nothing is under way and PostgreSQL has everything. The load goes on with [`Self::resume_load`].
+    ///
+    /// # Errors
+    /// That takes too long.
+    pub async fn rest(&mut self) -> anyhow::Result<()> {
+        self.orders.send_modify(|order| order.rest = true);
+        let rests = self.view.wait_for(|view| view.rests || view.ended);
+        let rested =
+            tokio::time::timeout(LIVENESS_MAX, rests).await.context("the load does not come to rest")?;
+        if rested?.ended {
+            bail!("the driver gave up");
+        }
+        let wanted = self.history.lock().acknowledged.1;
+        let begin = Instant::now();
+        while self.durable_seq().await.unwrap_or(0) < wanted {
+            self.still_runs("the load came to rest")?;
+            if begin.elapsed() > LIVENESS_MAX {
+                bail!("PostgreSQL does not reach operation {wanted}");
+            }
+            tokio::time::sleep(POLL).await;
+        }
+        Ok(())
+    }
+
+    /// See [`Self::rest`].
+    pub fn resume_load(&self) {
+        self.orders.send_modify(|order| order.rest = false);
+    }
+
+    /// Rest, the checker, a graceful end, the checker again.
+    async fn finish(&mut self, options: &RunOptions) -> anyhow::Result<()> {
+        self.rest().await?;
+        let network = network(options.seed)?;
+        let now = network.profile.network_time(now_unix_seconds());
+        check(&self.servers, &options.directory, &network, now, &self.history)
+            .await
+            .context("checking the end")?;
+        self.node.signal(Signal::TERM)?;
+        let status = self.node.wait_end(UNDISTURBED_MAX).await?;
+        if !status.success() {
+            bail!("{}", self.ended_text(status, "SIGTERM at the end"));
+        }
+        Ok(())
+    }
+
+    async fn end(mut self, directory: &Path, keep: bool) {
+        for task in &self.tasks {
+            task.abort();
+        }
+        // Ended already, or never to be asked anything again.
+        let _ = self.node.signal(Signal::CONT);
+        let _ = self.node.kill().await;
+        self.servers.end(keep).await;
+        if !keep {
+            let _ = fs::remove_dir_all(directory);
+        }
+    }
+}
+
+/// Small rounds: their ends are frequent. Half of the seeds have the second generation's rules.
+fn network(seed: u64) -> anyhow::Result<Network> {
+    let mut random = Random::new(seed, 3);
+    let two = GenerationTwoOptions { first_round: 3, missed_in_a_row_max: 1 };
+    let options = NetworkOptions {
+        name: "chaos".to_owned(),
+        delegates: u32::try_from(random.between(7, 11)).unwrap_or(7),
+        standby_delegates: 6,
+        accounts: 60,
+        generation_two: random.percent(50).then_some(two),
+        ..NetworkOptions::default()
+    };
+    Ok(Network::from_seed(&seed.to_string(), &options)?)
+}
+
+fn now_unix_seconds() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(now.as_secs()).unwrap_or(i64::MAX)
+}
+
+/// Faults and how often, in a stable order.
+pub type ByKind<T> = BTreeMap<FaultKind, T>;
