@@ -23,8 +23,8 @@ pub struct Session {
     pub chain: Chain,
     /// Its servers.
     pub connections: Connections,
-    /// What Redis keeps on disk; `None`: a server of yours, which knows itself.
-    pub redis_profile: Option<RedisProfile>,
+    /// Whether what Redis acknowledged survives a loss of power.
+    pub is_durable: bool,
     running: Running,
     private: Option<PrivateServers>,
     drain_max: Duration,
@@ -46,8 +46,8 @@ impl Session {
     /// writes work. `command` is what others are told about us.
     ///
     /// # Errors
-    /// Held, configuration, unavailable, or what the start sequence found. Nothing of ours runs then but, where Redis may
-    /// hold what PostgreSQL lacks, the private servers: the next start adopts them.
+    /// Held, configuration, unavailable, or what the start sequence found. Nothing of ours runs then; only a private Redis
+    /// that keeps nothing on disk goes on, since it may hold what PostgreSQL lacks.
     pub async fn start(
         home: &Home,
         command: &str,
@@ -55,62 +55,39 @@ impl Session {
         screen: &Screen,
         signals: &Signals,
     ) -> anyhow::Result<Self> {
-        tokio::select! {
-            started = Self::start_uninterrupted(home, command, patience, screen) => started,
-            () = signals.asked() => Err(interrupted("while the node was starting")),
-        }
-    }
-
-    async fn start_uninterrupted(
-        home: &Home,
-        command: &str,
-        patience: Patience,
-        screen: &Screen,
-    ) -> anyhow::Result<Self> {
         let chain = Chain::load(&home.settings)?;
         let lock = home.lock(command)?;
         chain.remember(home.data_dir())?;
         crate::reads::forget_private_postgres_for_reads(home.data_dir());
-        let (private, connections, redis_profile) = match &home.brought {
-            Brought::Yours(connections) => (None, (**connections).clone(), None),
-            Brought::Private => {
-                let servers = home.private_servers().await?;
-                let (redis, postgres) = servers.start().await?;
-                let connections = home.private_connections(&redis, &postgres)?;
-                (Some(servers), connections, Some(redis.profile()))
+        let private = match &home.brought {
+            Brought::Yours(_) => None,
+            Brought::Private => Some(home.private_servers().await?),
+        };
+        let started = tokio::select! {
+            started = start_node(home, &chain, private.as_ref(), patience, screen) => started,
+            () = signals.asked() => Err(interrupted("while the node was starting")),
+        };
+        match started {
+            Ok(started) => Ok(Self {
+                node: started.node,
+                chain,
+                connections: started.connections,
+                is_durable: started.is_durable,
+                running: started.running,
+                private,
+                drain_max: home.settings.drain_max(),
+                screen: screen.clone(),
+                _lock: lock,
+            }),
+            Err(error) => {
+                if let Some(servers) = &private
+                    && let Err(another) = stop_if_nothing_is_lost(servers, screen).await
+                {
+                    tracing::warn!(error = format!("{another:#}"), "the private servers did not stop");
+                }
+                Err(error)
             }
-        };
-        let options = NodeOptions {
-            redis_url: connections.redis_url.clone(),
-            postgres: connections.postgres.clone(),
-            setup: connections.setup.clone(),
-            profile: Arc::clone(&chain.profile),
-            genesis: Arc::clone(&chain.genesis),
-            limits: home.settings.limits.limits(),
-            holder: holder(),
-            // The lock of the data directory is ours, and private servers serve this directory alone.
-            holder_is_gone: private.is_some(),
-            connect_timeout: match patience {
-                Patience::Configured => Some(home.settings.connect_timeout()),
-                Patience::Endless => None,
-            },
-            rollback_dir: Some(home.data_dir().to_path_buf()),
-            on_hard_limit: match home.settings.on_hard_limit {
-                OnHardLimit::Rollback => forebay_store::OnHardLimit::Rollback,
-                OnHardLimit::Keep => forebay_store::OnHardLimit::Keep,
-            },
-        };
-        let phases = screen.phases();
-        let observer: Observer = {
-            let phases = Arc::clone(&phases);
-            Arc::new(move |progress| phases.observe(progress))
-        };
-        let started = Node::start(options, observer).await;
-        phases.finish();
-        let (node, running) = started.map_err(of_start).context("starting the node")?;
-        let drain_max = home.settings.drain_max();
-        let screen = screen.clone();
-        Ok(Self { node, chain, connections, redis_profile, running, private, drain_max, screen, _lock: lock })
+        }
     }
 
     /// Waits until the node ends by itself.
@@ -152,15 +129,85 @@ impl Session {
                 stopped.left_in_outbox
             ));
         }
-        let Some(servers) = &self.private else { return Ok(stopped) };
-        // A volatile Redis would forget what only it has.
-        if stopped.left_in_outbox > 0 && self.redis_profile == Some(RedisProfile::Volatile) {
-            self.screen.always("the private servers go on: this Redis keeps nothing on disk");
-            return Ok(stopped);
+        match &self.private {
+            None => {}
+            Some(servers) if stopped.left_in_outbox > 0 => {
+                stop_if_nothing_is_lost(servers, &self.screen).await?
+            }
+            Some(servers) => servers.stop().await.context("stopping the private servers")?,
         }
-        servers.stop().await.context("stopping the private servers")?;
         Ok(stopped)
     }
+}
+
+/// What a start gives.
+struct Started {
+    node: Node,
+    running: Running,
+    connections: Connections,
+    is_durable: bool,
+}
+
+async fn start_node(
+    home: &Home,
+    chain: &Chain,
+    private: Option<&PrivateServers>,
+    patience: Patience,
+    screen: &Screen,
+) -> anyhow::Result<Started> {
+    let connections = match (&home.brought, private) {
+        (Brought::Yours(connections), _) => (**connections).clone(),
+        (Brought::Private, None) => anyhow::bail!("private servers were not opened"),
+        (Brought::Private, Some(servers)) => {
+            let (redis, postgres) = servers.start().await?;
+            home.private_connections(&redis, &postgres)?
+        }
+    };
+    let options = NodeOptions {
+        redis_url: connections.redis_url.clone(),
+        postgres: connections.postgres.clone(),
+        setup: connections.setup.clone(),
+        profile: Arc::clone(&chain.profile),
+        genesis: Arc::clone(&chain.genesis),
+        limits: home.settings.limits.limits(),
+        holder: holder(),
+        // The lock of the data directory is ours, and private servers serve this directory alone.
+        holder_is_gone: private.is_some(),
+        connect_timeout: match patience {
+            Patience::Configured => Some(home.settings.connect_timeout()),
+            Patience::Endless => None,
+        },
+        rollback_dir: Some(home.data_dir().to_path_buf()),
+        on_hard_limit: match home.settings.on_hard_limit {
+            OnHardLimit::Rollback => forebay_store::OnHardLimit::Rollback,
+            OnHardLimit::Keep => forebay_store::OnHardLimit::Keep,
+        },
+    };
+    let phases = screen.phases();
+    let observer: Observer = {
+        let phases = Arc::clone(&phases);
+        Arc::new(move |progress| phases.observe(progress))
+    };
+    let started = Node::start(options, observer).await;
+    phases.finish();
+    let (node, running) = started.map_err(of_start).context("starting the node")?;
+    let is_durable = node.fast().server_facts().await?.is_durable();
+    if !is_durable {
+        screen.say("this Redis keeps not everything on disk: what PostgreSQL lacks is lost when it or the machine dies");
+    }
+    Ok(Started { node, running, connections, is_durable })
+}
+
+/// Stops private servers, unless Redis may hold what PostgreSQL lacks and would forget it.
+async fn stop_if_nothing_is_lost(servers: &PrivateServers, screen: &Screen) -> anyhow::Result<()> {
+    let redis = servers.running_redis().await?;
+    if redis.is_some_and(|redis| redis.profile() == RedisProfile::Volatile) {
+        screen.always(
+            "the private servers go on: this Redis keeps nothing on disk, and may hold what PostgreSQL lacks",
+        );
+        return Ok(());
+    }
+    servers.stop().await.context("stopping the private servers")
 }
 
 /// At a start a bad request is a bad setting: nobody asked for anything else yet.

@@ -16,6 +16,7 @@ mod verify;
 
 use crate::args::{Cli, Command};
 use crate::config::Settings;
+use crate::exit::Exit;
 use crate::home::{Brought, Home};
 use crate::output::Output;
 use crate::reads::Reads;
@@ -39,16 +40,23 @@ pub struct Context {
 pub async fn run(cli: Cli) -> i32 {
     let screen = Screen::new(cli.common.quiet);
     let output = Output { json: cli.common.json };
-    match attempt(cli, &screen, output).await {
-        Ok(code) => code,
-        Err(error) => output::fail(&error, output, &screen),
-    }
+    let code = match Signals::listen() {
+        Err(error) => output::fail(&error.into(), output, &screen),
+        Ok(signals) => {
+            let outcome = attempt(cli, &screen, output, signals.clone()).await;
+            let code = outcome.unwrap_or_else(|error| output::fail(&error, output, &screen));
+            // Which signal it was is what a shell would say.
+            let interrupted = Exit::Interrupted as i32;
+            if code == interrupted { signals.exit_code().unwrap_or(interrupted) } else { code }
+        }
+    };
+    tracing::debug!(code, "the end");
+    code
 }
 
-async fn attempt(cli: Cli, screen: &Screen, output: Output) -> anyhow::Result<i32> {
+async fn attempt(cli: Cli, screen: &Screen, output: Output, signals: Signals) -> anyhow::Result<i32> {
     let settings = Settings::load(&cli.common)?;
     logging::start(&cli.common, &settings, &cli.command, screen)?;
-    let signals = Signals::listen()?;
     let context = Context { home: Home::new(settings)?, output, screen: screen.clone(), signals };
     match cli.command {
         Command::Run(args) => run::run(&context, args).await,

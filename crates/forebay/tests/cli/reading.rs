@@ -91,3 +91,21 @@ fn readers_at_the_same_time_share_the_server_and_the_last_one_stops_it() {
     });
     assert_eq!(place.server_pids(), None);
 }
+
+#[test]
+fn whoever_reads_our_output_may_stop_reading() {
+    let Some(place) = Place::new() else { return };
+    place.replay("blocks.jsonl", &place.blocks()[..10]);
+    for tier in ["fast", "slow"] {
+        let mut child = place
+            .command(&["dump", "accounts", "--tier", tier])
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        drop(child.stdout.take());
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(place.server_pids(), None);
+    }
+}

@@ -244,3 +244,32 @@ fn stdin_is_replayed_as_it_comes() {
     let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(summary["height"], 7);
 }
+
+#[test]
+fn an_interrupted_replay_keeps_what_was_accepted_and_says_so() {
+    let Some(place) = Place::new() else { return };
+    let blocks = place.blocks();
+    place.replay("blocks.jsonl", &blocks[..2]);
+    let mut child = place
+        .command(&["replay", "-", "--json"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(format!("{}\n", blocks[2]).as_bytes()).unwrap();
+    crate::support::until("the line is applied", || {
+        let status = place.run(&["status", "--json", "-q"]);
+        status.code == Some(0) && status.json()["slow"]["height"] == 3
+    });
+    // The input stays open.
+    rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::INT)
+        .unwrap();
+    let output = child.wait_with_output().unwrap();
+    drop(stdin);
+    assert_eq!(output.status.code(), Some(130), "{}", String::from_utf8_lossy(&output.stderr));
+    let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&summary["durableHeight"], &summary["error"]["kind"]), (&json!(3), &json!("interrupted")));
+    assert_eq!(place.server_pids(), None, "the servers are stopped");
+}

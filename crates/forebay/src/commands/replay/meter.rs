@@ -34,7 +34,7 @@ impl Meter {
     pub fn new(screen: &Screen, total_bytes: Option<u64>, progress: watch::Receiver<Progress>) -> Self {
         let bar = (screen.shown() == Shown::Bars).then(|| {
             let template = match total_bytes {
-                Some(_) => "   replay {bar:30} {percent:>3}%  {msg}  {eta} left",
+                Some(_) => "   replay {bar:20} {percent:>3}%  {msg}  {eta} left",
                 None => "   replay {spinner} {msg}",
             };
             screen.bar(template, total_bytes)
