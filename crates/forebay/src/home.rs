@@ -1,10 +1,10 @@
 //! A data directory and its servers: private ones, or yours.
 
 use std::str::FromStr as _;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use forebay_servers::{
-    Binaries, DataDirLock, HeldBy, PostgresOptions, PostgresServer, PrivateServers, RedisOptions,
+    Binaries, DataDirLock, HeldBy, LockError, PostgresOptions, PostgresServer, PrivateServers, RedisOptions,
     RedisProfile, RedisServer, SUPERUSER, ServersOptions,
 };
 use forebay_slow::setup::{Names, Passwords};
@@ -14,6 +14,13 @@ use tokio_postgres::Config;
 use crate::args::Durability;
 use crate::config::Settings;
 use crate::exit::Told;
+
+/// What a reader says while it holds the data directory for a moment, to stop the PostgreSQL that it started. It is no
+/// node: writers wait for it.
+pub const STOPPING_AFTER_A_READ: &str = "forebay, stopping PostgreSQL after a read";
+/// A fast shutdown writes a checkpoint; longer than that and something hangs.
+const STOPPING_TAKES_MAX: Duration = Duration::from_secs(60);
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// Where Redis and PostgreSQL are, and how PostgreSQL is set up.
 #[derive(Clone)]
@@ -78,15 +85,26 @@ impl Home {
     /// # Errors
     /// The lock file cannot be read.
     pub fn holder(&self) -> anyhow::Result<Option<HeldBy>> {
-        Ok(DataDirLock::holder(self.data_dir())?)
+        let holder = DataDirLock::holder(self.data_dir())?;
+        Ok(holder.filter(|by| by.command != STOPPING_AFTER_A_READ))
     }
 
     /// Takes the data directory for a command that writes.
     ///
     /// # Errors
     /// Held: by whom and since when.
-    pub fn lock(&self, command: &str) -> anyhow::Result<DataDirLock> {
-        Ok(DataDirLock::acquire(self.data_dir(), command)?)
+    pub async fn lock(&self, command: &str) -> anyhow::Result<DataDirLock> {
+        let begun = Instant::now();
+        loop {
+            match DataDirLock::acquire(self.data_dir(), command) {
+                Err(LockError::Held { by, .. })
+                    if by.command == STOPPING_AFTER_A_READ && begun.elapsed() < STOPPING_TAKES_MAX =>
+                {
+                    tokio::time::sleep(LOOK_AGAIN).await;
+                }
+                outcome => return Ok(outcome?),
+            }
+        }
     }
 
     /// Whether private servers were ever started here.

@@ -17,7 +17,7 @@ use tokio_postgres::Config;
 
 use crate::chain::Chain;
 use crate::exit::{Exit, Told};
-use crate::home::{Brought, Home};
+use crate::home::{Brought, Home, STOPPING_AFTER_A_READ};
 use crate::screen::Screen;
 
 /// Pause between two looks at a server that is not there yet.
@@ -314,10 +314,8 @@ impl Borrowed {
             return Ok(());
         }
         // While we hold it no node can start; if one has, the server is its own now.
-        let Ok(_no_node) = forebay_servers::DataDirLock::acquire(
-            &self.data_dir,
-            "forebay, stopping PostgreSQL after a read",
-        ) else {
+        let Ok(_no_node) = forebay_servers::DataDirLock::acquire(&self.data_dir, STOPPING_AFTER_A_READ)
+        else {
             return Ok(());
         };
         fs::write(&path, b"").with_context(|| format!("writing {}", path.display()))?;

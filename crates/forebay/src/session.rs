@@ -56,7 +56,7 @@ impl Session {
         signals: &Signals,
     ) -> anyhow::Result<Self> {
         let chain = Chain::load(&home.settings)?;
-        let lock = home.lock(command)?;
+        let lock = home.lock(command).await?;
         chain.remember(home.data_dir())?;
         crate::reads::forget_private_postgres_for_reads(home.data_dir());
         let private = match &home.brought {

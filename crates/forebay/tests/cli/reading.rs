@@ -90,6 +90,15 @@ fn readers_at_the_same_time_share_the_server_and_the_last_one_stops_it() {
         }
     });
     assert_eq!(place.server_pids(), None);
+    // A writer that comes while a reader is stopping the server waits for it.
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(|| place.run(&["block", "1"]));
+        let writer = scope.spawn(|| place.run(&["pop"]));
+        reader.join().unwrap().with_code(0);
+        writer.join().unwrap().with_code(0);
+    });
+    assert_eq!(place.run(&["status", "--json"]).json()["slow"]["height"], 9);
+    assert_eq!(place.server_pids(), None);
 }
 
 #[test]
