@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
-use std::time::Instant;
 
 use forebay_generator::{
     Chain, ChainOptions, GenerateError, GenerationTwoOptions, Mix, Network, NetworkOptions, files,
@@ -268,23 +267,6 @@ fn each_kind_alone_gives_a_valid_chain() {
         let mut chain = Chain::new(network(&small()), options, NOW).unwrap();
         chain.by_ref().take(30).for_each(|block| assert_eq!(block.unwrap().transactions.len(), 25, "{mix}"));
     }
-}
-
-/// A first figure: `cargo test --release -p forebay-generator --test generated -- --ignored --nocapture`.
-#[test]
-#[ignore = "a measurement: run it in release"]
-fn two_hundred_thousand_transfers_take_well_below_a_minute() {
-    let start = Instant::now();
-    let options =
-        NetworkOptions { transactions_per_block: 250, accounts: 10_000, ..NetworkOptions::default() };
-    let network = network(&options);
-    println!("network: {:?}", start.elapsed());
-    let options = ChainOptions { transactions_min: 250, transactions_max: 250, ..ChainOptions::default() };
-    let mut chain = Chain::new(Arc::clone(&network), options, NOW).unwrap();
-    let transactions: usize = chain.by_ref().take(800).map(|block| block.unwrap().transactions.len()).sum();
-    println!("{transactions} transfers: {:?}", start.elapsed());
-    assert_eq!(transactions, 200_000);
-    assert!(start.elapsed().as_secs() < 40);
 }
 
 proptest! {

@@ -130,4 +130,16 @@ async fn functions_of_the_owner_have_a_fixed_search_path_and_nobody_calls_them()
         assert_eq!(may, name == "unsigned_text", "{name}");
     }
     assert_eq!(owners, 4);
+
+    let sql = "select p.proname::text, p.provolatile::text, p.prosecdef, array_to_string(p.proconfig, ' '), \
+             has_function_privilege($1::text, p.oid, 'execute'), has_function_privilege('pg_monitor', p.oid, 'execute') \
+         from pg_proc p where p.pronamespace = 'rise'::regnamespace";
+    let lookups = admin.query(sql, &[&database.names.reader]).await.unwrap();
+    assert_eq!(lookups.len(), 3);
+    for row in lookups {
+        let name: &str = row.get(0);
+        assert_eq!((row.get::<_, &str>(1), row.get::<_, bool>(2)), ("s", true), "{name}");
+        assert!(row.get::<_, &str>(3).contains("search_path=forebay, forebay_code, pg_temp"), "{name}");
+        assert!(row.get::<_, bool>(4) && !row.get::<_, bool>(5), "{name}");
+    }
 }

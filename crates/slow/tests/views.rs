@@ -121,3 +121,48 @@ async fn blocks_and_transactions_show_what_the_node_shows() {
         }
     }
 }
+
+#[tokio::test]
+async fn single_rows_are_found_by_their_text_without_reading_the_whole_view() {
+    let chain = Chain::first_up_to(205);
+    let database = Database::new(&chain.parameters()).await;
+    apply(&mut database.writing().await, &chain.appends(1..=205), 205).await;
+    let reader = database.client(&database.reader()).await;
+    for (view, key, lookup) in [
+        ("blocks", "id", "block_by_id"),
+        ("trs", "id", "tr_by_id"),
+        ("mem_accounts", "address", "mem_account_by_address"),
+    ] {
+        // Each row's lookup gives the row, and nothing else.
+        let sql = format!(
+            "select count(*), count(*) filter (where found is distinct from v) \
+             from rise.{view} v left join lateral rise.{lookup}(v.{key}) found on true"
+        );
+        let row = reader.query_one(&sql, &[]).await.unwrap();
+        let rows: i64 =
+            reader.query_one(&format!("select count(*) from rise.{view}"), &[]).await.unwrap().get(0);
+        assert!(rows > 100, "{view}: {rows}");
+        assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1)), (rows, 0), "{view}");
+        for nothing in
+            ["", "R", "1", "2R", "x", "-1", "1e3R", "018446744073709551617R", "99999999999999999999R"]
+        {
+            let found = reader.query(&format!("select from rise.{lookup}($1)"), &[&nothing]).await.unwrap();
+            assert!(found.is_empty(), "{lookup}({nothing})");
+        }
+    }
+
+    // With an index at hand, the tables are not read from end to end.
+    let admin = database.client(&database.admin()).await;
+    admin.batch_execute("analyze; select pg_stat_force_next_flush()").await.unwrap();
+    let scans = "select pg_stat_clear_snapshot(), coalesce(sum(seq_tup_read), 0)::bigint from pg_stat_user_tables \
+         where schemaname = 'forebay' and relname in ('transactions', 'accounts', 'blocks')";
+    let id = chain.main[100].block.transactions[0].id.to_string();
+    let mut read = Vec::new();
+    for sql in ["select from rise.tr_by_id($1)", "select from rise.trs where id = $1"] {
+        let before: i64 = admin.query_one(scans, &[]).await.unwrap().get(1);
+        assert_eq!(admin.query(sql, &[&id]).await.unwrap().len(), 1);
+        admin.batch_execute("select pg_stat_force_next_flush()").await.unwrap();
+        read.push(admin.query_one(scans, &[]).await.unwrap().get::<_, i64>(1) - before);
+    }
+    assert!(read[0] == 0 && read[1] > 0, "rows read by sequential scans: {read:?}");
+}

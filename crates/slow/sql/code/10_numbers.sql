@@ -16,10 +16,21 @@ begin
         | (get_byte(hash, 7)::bigint << 56);
 end $$;
 
--- The decimal text of a u64 that is kept as bigint.
+-- The decimal text of a u64 that is kept as bigint. Not declared strict, so that it is part of the plan and not a call; null
+-- gives null all the same.
 create function forebay_code.unsigned_text(bits bigint) returns text
-language sql immutable strict parallel safe as $$
+language sql immutable parallel safe as $$
     select case when bits >= 0 then bits::text else (bits::numeric + 18446744073709551616)::text end
+$$;
+
+-- The inverse; null for what is no u64 in decimal digits.
+create function forebay_code.unsigned_bits(digits text) returns bigint
+language sql immutable strict parallel safe as $$
+    select case
+        when digits !~ '^[0-9]{1,20}$' then null
+        when digits::numeric < 9223372036854775808 then digits::bigint
+        when digits::numeric < 18446744073709551616 then (digits::numeric - 18446744073709551616)::bigint
+    end
 $$;
 
 -- The whole part of a / b, rounded down also below zero; b > 0.

@@ -71,8 +71,9 @@ select
 from forebay.transactions t where t.type = 4;
 
 -- The unconfirmed columns equal the confirmed ones after a block; "u_secondSignature" is 0 always.
-create view rise.mem_accounts as
+create view forebay_code.keyed_accounts as
 select
+    a.address as key,
     d.username::varchar(20) as username,
     (d.address is not null)::integer::smallint as "isDelegate",
     (d.address is not null)::integer::smallint as "u_isDelegate",
@@ -108,6 +109,14 @@ from forebay.accounts a
 cross join forebay.chain c
 left join forebay.delegates d on d.address = a.address
 left join forebay.blocks b on b.height = a.touched_height;
+
+create view rise.mem_accounts as
+select
+    username, "isDelegate", "u_isDelegate", "secondSignature", "u_secondSignature", "u_username", address, "publicKey",
+    "secondPublicKey", balance, u_balance, vote, rate, delegates, u_delegates, multisignatures, u_multisignatures,
+    multimin, u_multimin, multilifetime, u_multilifetime, "blockId", nameexist, u_nameexist, producedblocks, missedblocks,
+    fees, rewards, virgin, "votesWeight", cmb
+from forebay_code.keyed_accounts;
 
 create view rise.mem_accounts2delegates as
 select

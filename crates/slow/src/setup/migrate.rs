@@ -13,7 +13,7 @@ mod embedded {
 }
 
 /// Functions, triggers and views: one text, run in one transaction.
-const CODE: [&str; 10] = [
+const CODE: [&str; 11] = [
     include_str!("../../sql/code/10_numbers.sql"),
     include_str!("../../sql/code/20_deltas.sql"),
     include_str!("../../sql/code/30_sums.sql"),
@@ -23,6 +23,7 @@ const CODE: [&str; 10] = [
     include_str!("../../sql/code/65_write_log.sql"),
     include_str!("../../sql/code/70_triggers.sql"),
     include_str!("../../sql/code/80_rise_views.sql"),
+    include_str!("../../sql/code/85_rise_lookups.sql"),
     include_str!("../../sql/code/90_log_views.sql"),
 ];
 
@@ -101,7 +102,7 @@ fn grants(names: &Names) -> String {
     let (writer, reader) = (identifier(&names.writer), identifier(&names.reader));
     format!(
         "revoke all on all tables in schema forebay from public, {writer}, {reader};
-         revoke all on all functions in schema forebay_code from public;
+         revoke all on all functions in schema forebay_code, rise from public;
          revoke all on schema forebay, forebay_code, forebay_log, rise from public, {writer}, {reader};
          grant usage on schema forebay, forebay_log, rise to {writer};
          grant select on all tables in schema forebay, forebay_log, rise to {writer};
@@ -109,6 +110,7 @@ fn grants(names: &Names) -> String {
          grant update on forebay.position to {writer};
          grant usage on schema forebay_log, rise to {reader};
          grant select on all tables in schema forebay_log, rise to {reader};
+         grant execute on all functions in schema rise to {writer}, {reader};
          grant execute on function forebay_code.unsigned_text(bigint) to {writer}, {reader};"
     )
 }

@@ -1,6 +1,8 @@
-//! Figures, not proofs: `cargo test --release -p forebay-slow --test throughput -- --ignored --nocapture`.
+//! How fast PostgreSQL takes blocks and gives them back, what each trigger costs, and how many bytes a transaction needs.
+//! Figures, not proofs. Usage: `cargo run --release -p forebay-slow --example throughput`
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+#[path = "../tests/support/mod.rs"]
 mod support;
 
 use std::sync::Arc;
@@ -13,6 +15,7 @@ use forebay_ledger::transaction::{Asset, Transaction, VoteEntry};
 use forebay_slow::{BlockRow, SlowOperation};
 use support::Database;
 use support::chain::{Chain, DELEGATES, apply, take_back};
+use tokio_postgres::Client;
 
 const ACCOUNTS: u64 = 200_000;
 const BLOCK: usize = 250;
@@ -56,10 +59,18 @@ impl Maker {
         SlowOperation::Append(row)
     }
 
-    fn blocks(&mut self, mut transactions: impl Iterator<Item = Transaction>) -> Vec<SlowOperation> {
+    fn blocks(&mut self, transactions: impl Iterator<Item = Transaction>) -> Vec<SlowOperation> {
+        self.blocks_of(BLOCK, transactions)
+    }
+
+    fn blocks_of(
+        &mut self,
+        size: usize,
+        mut transactions: impl Iterator<Item = Transaction>,
+    ) -> Vec<SlowOperation> {
         let mut operations = Vec::new();
         loop {
-            let chunk: Vec<Transaction> = transactions.by_ref().take(BLOCK).collect();
+            let chunk: Vec<Transaction> = transactions.by_ref().take(size).collect();
             if chunk.is_empty() {
                 return operations;
             }
@@ -92,9 +103,8 @@ fn transaction(
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "a measurement"]
-async fn two_hundred_thousand_accounts() {
+#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
+async fn main() {
     let chain = Chain::first_up_to(1);
     let database = Database::new(&chain.parameters()).await;
     let admin = database.client(&database.admin()).await;
@@ -103,6 +113,8 @@ async fn two_hundred_thousand_accounts() {
         .batch_execute("create or replace function forebay_code.check_digest(last_height integer) returns void language sql as ''")
         .await
         .unwrap();
+    let count_calls = format!("alter database \"{}\" set track_functions = 'pl'", database.names.database);
+    admin.batch_execute(&count_calls).await.unwrap();
     let mut writer = database.writing().await;
     apply(&mut writer, &chain.appends(1..=1), 1).await;
     let forgers = chain.main[0].forgers.clone().unwrap();
@@ -126,12 +138,13 @@ async fn two_hundred_thousand_accounts() {
         let to = Address::of(&key(random(n + 77)));
         transaction(2_000_000 + n, key(random(n)), Some(to), 1000, Asset::Transfer)
     };
-    let phases: [(&str, usize, Vec<SlowOperation>); 5] = [
+    let phases: [(&str, usize, Vec<SlowOperation>); 6] = [
         ("200,000 transfers to new accounts", 202, maker.blocks((0..ACCOUNTS).map(fund))),
         ("100,000 votes", 202, maker.blocks((0..ACCOUNTS / 2).map(vote))),
         ("200,000 transfers between accounts", 202, maker.blocks((0..200_000).map(pay))),
         ("20,000 transfers, a commit a block", 1, maker.blocks((300_000..320_000).map(pay))),
         ("200,000 transfers between accounts", 202, maker.blocks((400_000..600_000).map(pay))),
+        ("20,000 transfers, 10 a block", 500, maker.blocks_of(10, (600_000..620_000).map(pay))),
     ];
     for (what, batch, operations) in phases {
         let started = Instant::now();
@@ -147,10 +160,33 @@ async fn two_hundred_thousand_accounts() {
             seconds * 1000.0 / operations.len() as f64
         );
     }
+    print_bytes(&admin).await;
     let top = maker.tip.height;
     for (what, to) in [("1 block", top - 1), ("100 blocks", top - 101), ("800 blocks", top - 901)] {
         let started = Instant::now();
         take_back(&mut writer, to).await;
         println!("taking back {what}: {:.2} s", started.elapsed().as_secs_f64());
+    }
+    drop(writer);
+    print_calls(&admin).await;
+}
+
+async fn print_bytes(admin: &Client) {
+    let sql = "select c.relname::text, pg_relation_size(c.oid)::float8 / (select count(*) from forebay.transactions) \
+         from pg_class c left join pg_index i on i.indexrelid = c.oid \
+         where coalesce(i.indrelid, c.oid) = 'forebay.transactions'::regclass order by 2 desc";
+    for row in admin.query(sql, &[]).await.unwrap() {
+        println!("{}: {:.1} bytes a transaction", row.get::<_, &str>(0), row.get::<_, f64>(1));
+    }
+}
+
+/// What the trigger functions took, those that they call included.
+async fn print_calls(admin: &Client) {
+    let sql = "select funcname::text, calls, total_time, self_time from pg_stat_user_functions \
+         where schemaname = 'forebay_code' order by total_time desc";
+    for row in admin.query(sql, &[]).await.unwrap() {
+        let (name, calls): (&str, i64) = (row.get(0), row.get(1));
+        let (total, alone): (f64, f64) = (row.get(2), row.get(3));
+        println!("{name}: {calls} calls, {total:.0} ms, {alone:.0} ms of them in itself");
     }
 }
