@@ -22,6 +22,7 @@ mod rollback;
 mod start;
 mod syncer;
 pub mod verify;
+mod write_log;
 mod writer;
 
 pub use error::{Decision, StoreError, decide};
@@ -32,3 +33,4 @@ pub use owner::Stopped;
 pub use progress::{Phase, PhaseProgress, Progress};
 pub use receipt::{Accepted, Durable};
 pub use start::Observer;
+pub use write_log::{AttemptOutcome, Failure, LoggedAttempt, WriteLog, WriteLogLimits};
