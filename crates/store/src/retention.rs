@@ -24,6 +24,9 @@ pub(crate) struct Retention {
     blocks_kept: usize,
     undo_kept: u32,
     outbox_kept: usize,
+    /// What may go and is not worth a call of its own yet.
+    pending: Trim,
+    pending_count: usize,
 }
 
 impl Retention {
@@ -44,10 +47,14 @@ impl Retention {
             blocks_kept: usize::try_from(limits.blocks_kept).unwrap_or(usize::MAX),
             undo_kept: limits.undo_kept,
             outbox_kept: limits.outbox_kept,
+            pending: Trim::default(),
+            pending_count: 0,
         }
     }
 
     pub(crate) fn applied(&mut self, position: Position, height: Height, id: BlockId) {
+        // The same block again: its body is there again, too.
+        self.pending.bodies.retain(|waiting| *waiting != id);
         self.outbox.push_back((position, Some(id)));
         self.kept.push_back((height, id));
         *self.bodies.entry(id).or_default() += 2;
@@ -57,9 +64,13 @@ impl Retention {
     pub(crate) fn taken_back(&mut self, position: Position, round: u32) {
         self.outbox.push_back((position, None));
         self.rounds_from = self.rounds_from.min(round);
+        self.pending.rounds.retain(|waiting| *waiting < round);
         if let Some((height, id)) = self.kept.pop_back() {
             // The step itself removed height and undo record; the body goes with the outbox entry at the earliest.
             self.undo_from = self.undo_from.min(height);
+            // It may be written again at the same height: what waits to go must not take that with it.
+            self.pending.undo_heights.retain(|waiting| *waiting < height);
+            self.pending.heights.retain(|waiting| *waiting < height);
             if let Some(count) = self.bodies.get_mut(&id) {
                 *count = count.saturating_sub(1);
             }
@@ -84,15 +95,25 @@ impl Retention {
         self.kept.front().is_some_and(|(height, _)| *height == 1)
     }
 
-    /// The next trim, and from now on what it names counts as gone. `None`: not worth a call yet.
+    /// What may go since the last trim, once it is at least so much; it counts as gone from then on.
     pub(crate) fn trim(&mut self, durable: DurableNote, round: u32, least: usize) -> Option<Trim> {
-        let mut trim = Trim { durable: Some(durable), ..Trim::default() };
+        self.collect(durable, round);
+        if self.pending_count < least {
+            return None;
+        }
+        self.pending_count = 0;
+        Some(Trim { durable: Some(durable), ..std::mem::take(&mut self.pending) })
+    }
+
+    fn collect(&mut self, durable: DurableNote, round: u32) {
+        let trim = &mut self.pending;
         let durable_entries =
             self.outbox.partition_point(|(position, _)| position.seq <= durable.position.seq);
         let mut unreferenced = Vec::new();
         for (position, body) in self.outbox.drain(..durable_entries.saturating_sub(self.outbox_kept)) {
             trim.entries_through = Some(position);
             unreferenced.extend(body);
+            self.pending_count += 1;
         }
         while self.kept.len() > self.blocks_kept
             && let Some((height, id)) = self.kept.front().copied()
@@ -108,6 +129,7 @@ impl Retention {
             if *count == 0 {
                 self.bodies.remove(&id);
                 trim.bodies.push(id);
+                self.pending_count += 1;
             }
         }
         let undo_until = durable.height.saturating_sub(self.undo_kept);
@@ -116,8 +138,6 @@ impl Retention {
         let rounds_until = (round + 1).saturating_sub(ROUNDS_KEPT);
         trim.rounds.extend(self.rounds_from..rounds_until);
         self.rounds_from = self.rounds_from.max(rounds_until);
-        let size = trim.bodies.len() + trim.heights.len() + trim.undo_heights.len() + trim.rounds.len();
-        (size + usize::from(trim.entries_through.is_some()) >= least).then_some(trim)
     }
 }
 
@@ -148,6 +168,19 @@ mod tests {
         assert_eq!(trim.heights, [1, 2, 3]);
         assert_eq!(trim.bodies, [BlockId(1), BlockId(2), BlockId(3)]);
         assert_eq!(trim.undo_heights, [1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn what_is_not_worth_a_call_yet_is_not_forgotten() {
+        let mut retention = Retention::after_restore(&limits(), Vec::new(), 0, 1);
+        for height in 1..=6u32 {
+            let position = position(height.into());
+            retention.applied(position, height, BlockId(height.into()));
+            assert_eq!(retention.trim(DurableNote { position, height }, 1, 100), None);
+        }
+        let trim = retention.trim(durable(6, 6), 1, 7).unwrap();
+        assert_eq!(trim.entries_through, Some(position(4)));
+        assert_eq!((trim.bodies.len(), trim.undo_heights.len(), trim.heights.len()), (3, 4, 3));
     }
 
     #[test]
