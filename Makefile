@@ -7,6 +7,9 @@
 
 CARGO ?= $(shell command -v cargo || echo $(HOME)/.cargo/bin/cargo)
 
+# Tests kill the program between two effects; a release build has no such places.
+FAILPOINTS := forebay/failpoints
+
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
@@ -22,11 +25,11 @@ run: setup build ## a generated network through both tiers, with progress; stays
 test: setup ## all tests, with real servers (cargo-nextest when it is installed)
 	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
 	  set -ex; \
-	  $(CARGO) nextest run --workspace --locked --no-fail-fast; \
-	  $(CARGO) test --workspace --doc --locked; \
+	  $(CARGO) nextest run --workspace --features $(FAILPOINTS) --locked --no-fail-fast; \
+	  $(CARGO) test --workspace --features $(FAILPOINTS) --doc --locked; \
 	else \
 	  set -ex; \
-	  $(CARGO) test --workspace --locked --no-fail-fast; \
+	  $(CARGO) test --workspace --features $(FAILPOINTS) --locked --no-fail-fast; \
 	fi
 
 check: setup ## format, lints and documentation, every warning an error
