@@ -7,7 +7,7 @@ use anyhow::Context as _;
 
 use crate::node::NodePlan;
 
-/// Where Debian puts it.
+/// Where Debian puts it. Its variant for programs of many threads is the one for us.
 const DIRECTORIES: [&str; 4] = [
     "/usr/lib/x86_64-linux-gnu/faketime",
     "/usr/lib/aarch64-linux-gnu/faketime",
@@ -19,7 +19,7 @@ const DIRECTORIES: [&str; 4] = [
 pub fn find_library() -> Option<PathBuf> {
     DIRECTORIES
         .iter()
-        .map(|directory| Path::new(directory).join("libfaketime.so.1"))
+        .map(|directory| Path::new(directory).join("libfaketimeMT.so.1"))
         .find(|path| path.exists())
 }
 

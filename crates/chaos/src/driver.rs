@@ -20,7 +20,7 @@ use crate::feed::{Answer, Done, Feed, Refused};
 use crate::history::History;
 use crate::process::POLL;
 use crate::random::Random;
-use crate::rollback::recorded_blocks;
+use crate::rollback::Recorded;
 
 /// Pause before something that failed is tried again.
 const AGAIN: Duration = Duration::from_millis(30);
@@ -209,7 +209,12 @@ impl Driver {
                 Outcome::Refused(refused) if is_troubled && refused.is_elsewhere() => {}
                 Outcome::Refused(refused) if refused.is_elsewhere() => {
                     drop(feed);
-                    return self.find_what_is_left(&refused).await;
+                    let gone = self.find_what_is_left(first).await?;
+                    return if gone > 0 {
+                        Ok(())
+                    } else {
+                        bail!("a block that follows the last accepted one was refused: {refused:?}")
+                    };
                 }
                 Outcome::Refused(refused) => {
                     bail!("block {place} after the genesis block is valid, but refused: {refused:?}")
@@ -298,6 +303,10 @@ impl Driver {
 
     /// One attempt; afterwards `acked` is where the node's chain is known to end.
     async fn take_back_to(&mut self, target: usize) -> anyhow::Result<()> {
+        // A new connection may lead to a node that was rolled back, where as many blocks back are other ones.
+        if self.feed.is_none() && self.find_what_is_left(self.acked).await? > 0 {
+            return Ok(());
+        }
         let count = self.acked - target;
         let (height, id) = self.at(target);
         match self.converse(&json!({ "op": "pop", "count": count })).await {
@@ -318,23 +327,31 @@ impl Driver {
             Outcome::Unknown => {
                 tokio::time::sleep(AGAIN).await;
                 let before = self.seq;
-                let (place, done, _) = self.probe(target).await?;
-                let (height, id) = self.at(place);
+                let Some((place, done, _)) = self.probe(target).await? else {
+                    self.find_what_is_left(target).await?;
+                    return Ok(());
+                };
                 // At most all of it was done, and one block came back by our question.
                 if done.seq < before || done.seq > before + count as u64 + 2 {
                     bail!("after operation {before} and a lost take-back of {count}: {done:?}");
                 }
-                (self.acked, self.seq, self.epoch) = (place, done.seq, done.epoch);
-                self.record(&json!({ "back": height, "seq": done.seq, "found": true }))?;
-                self.acknowledged(0, height, id);
-                Ok(())
+                self.found_at(place, &done, "found")
             }
         }
     }
 
-    /// Where the node's chain ends, not below `lowest`: asks by sending blocks again, from ours down. A block that follows
-    /// the node's tip is taken by that (then the last is true).
-    async fn probe(&mut self, lowest: usize) -> anyhow::Result<(usize, Done, bool)> {
+    /// The chain ends after so many blocks.
+    fn found_at(&mut self, place: usize, done: &Done, how: &str) -> anyhow::Result<()> {
+        let (height, id) = self.at(place);
+        (self.acked, self.seq, self.epoch) = (place, done.seq, done.epoch);
+        self.record(&json!({ "back": height, "seq": done.seq, how: true }))?;
+        self.acknowledged(0, height, id);
+        Ok(())
+    }
+
+    /// Where the node's chain ends: asks by sending blocks again, from ours down to `lowest`. A block that follows the
+    /// node's tip is taken by that (then the last is true). `None`: below that.
+    async fn probe(&mut self, lowest: usize) -> anyhow::Result<Option<(usize, Done, bool)>> {
         let mut place = self.acked;
         loop {
             let outcome = match place.checked_sub(1).and_then(|index| self.blocks.get(index)) {
@@ -347,49 +364,74 @@ impl Driver {
             match outcome {
                 Outcome::Done(done) => {
                     let is_new = !done.known && place > 0;
-                    return Ok((place, done, is_new));
+                    return Ok(Some((place, done, is_new)));
                 }
                 Outcome::Refused(refused) if refused.is_elsewhere() && place > lowest => place -= 1,
-                Outcome::Refused(refused) => {
-                    bail!("the chain ends below block {place} after the genesis block: {refused:?}")
-                }
+                Outcome::Refused(refused) if refused.is_elsewhere() => return Ok(None),
+                Outcome::Refused(refused) => bail!("an accepted block was refused: {refused:?}"),
                 Outcome::Unknown => tokio::time::sleep(AGAIN).await,
             }
         }
     }
 
-    /// Acknowledged blocks are not there any more: with a record, or lost.
-    async fn find_what_is_left(&mut self, refused: &Refused) -> anyhow::Result<()> {
+    /// Looks for the end of the node's chain. The first `expected` blocks must be there, but for those that a rollback
+    /// record explains. Returns how many of them were gone.
+    async fn find_what_is_left(&mut self, expected: usize) -> anyhow::Result<usize> {
         let before = self.acked;
-        let (place, done, is_new) = self.probe(0).await?;
+        let Some((place, done, is_new)) = self.probe(0).await? else { bail!("the genesis block is gone") };
         let kept = if is_new { place - 1 } else { place };
-        let gone: Vec<&Block> = self.blocks.iter().take(before).skip(kept).collect();
-        let recorded = recorded_blocks(&self.plan.root)?;
+        if kept >= before {
+            return Ok(0);
+        }
+        // Numbers are given again.
+        self.history.lock().tips.clear();
+        let (base, _) = self.at(kept);
+        let gone: Vec<&Block> = self.blocks.iter().take(expected).skip(kept).collect();
+        let recorded = Recorded::of_run(&self.plan.root)?;
+        let may_miss = self.history.lock().postgres_forgot
+            && recorded.base_heights.iter().any(|recorded_base| *recorded_base >= base);
         let (recorded, lost): (Vec<&Block>, Vec<&Block>) =
-            gone.into_iter().partition(|block| recorded.contains(&block.id.to_string()));
+            gone.into_iter().partition(|block| may_miss || recorded.blocks.contains(&block.id.to_string()));
         {
             let mut events = self.history.lock();
             events.counts.rolled_back += recorded.len() as u64;
             events.counts.lost += lost.len() as u64;
-            // Numbers are given again.
-            events.tips.retain(|seq, _| *seq < done.seq);
         }
         if let (Some(first), Some(last)) = (lost.first(), lost.last()) {
             bail!(
-                "{} accepted blocks, heights {} to {}, are gone without a record ({refused:?}); the node is at {done:?}",
+                "{} accepted blocks, heights {} to {}, are gone without a record; the node is at {done:?}",
                 lost.len(),
                 first.height,
                 last.height
             );
         }
-        if recorded.is_empty() {
-            bail!("a block that follows the last accepted one was refused: {refused:?}");
+        let gone = recorded.len();
+        let (place, done) = if is_new { (place, done) } else { self.leave_other_branch(place).await? };
+        self.found_at(place, &done, "rolledBack")?;
+        Ok(gone)
+    }
+
+    /// A rollback may have given take-backs up too: then blocks stand above our common one that we had left. They are
+    /// taken back one by one, until the next block of ours is accepted.
+    async fn leave_other_branch(&mut self, common: usize) -> anyhow::Result<(usize, Done)> {
+        loop {
+            let next = self.blocks.get(common).context("there is no block of ours above")?;
+            let block = block_to_value(next, &self.plan.chain.network().profile);
+            match self.converse(&json!({ "op": "block", "block": block })).await {
+                Outcome::Done(done) => return Ok((common + 1, done)),
+                // Only a block above the common one gives this verdict.
+                Outcome::Refused(refused) if refused.kind == "other-branch" => {
+                    // However it went, the next question tells.
+                    self.converse(&json!({ "op": "pop", "count": 1 })).await;
+                }
+                Outcome::Refused(refused) => {
+                    bail!(
+                        "block {common} after the genesis block is there, its successor refused: {refused:?}"
+                    )
+                }
+                Outcome::Unknown => tokio::time::sleep(AGAIN).await,
+            }
         }
-        let (height, id) = self.at(place);
-        (self.acked, self.seq, self.epoch) = (place, done.seq, done.epoch);
-        self.record(&json!({ "back": height, "seq": done.seq, "rolledBack": true }))?;
-        self.acknowledged(0, height, id);
-        Ok(())
     }
 
     /// Waits until a height near the tip is durable.

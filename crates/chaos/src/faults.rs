@@ -19,6 +19,10 @@ use crate::supervisor::{LIVENESS_MAX, Performed, Supervisor, UNDISTURBED_MAX};
 const AGAIN: Duration = Duration::from_millis(120);
 /// Held: documented in docs/cli.md.
 const EXIT_HELD: i32 = 6;
+/// PostgreSQL is too far behind: documented there too.
+const EXIT_TOO_FAR_BEHIND: i32 = 8;
+/// Operations after which the outbox has been trimmed for certain: the node trims in lots.
+const OPERATIONS_UNTIL_TRIM: u64 = 200;
 /// How far below need memory is set, bytes.
 const MEMORY_BELOW: u64 = 32 << 10;
 
@@ -69,6 +73,9 @@ impl Supervisor {
             Kind::PostgresDiskFull => return self.disk_full(Postgres, hold).await,
             Kind::RedisDiskFull => return self.disk_full(Redis, hold).await,
             Kind::OlderPostgres => self.older_postgres(hold).await?,
+            Kind::OlderPostgresTooOld => self.older_postgres_too_old().await?,
+            Kind::HardLimitRollback => self.hard_limit("rollback").await?,
+            Kind::HardLimitKeep => self.hard_limit("keep").await?,
             Kind::SecondNode => self.second_node().await?,
             Kind::TakeOver => self.take_over().await?,
             Kind::ClockJump => return self.clock_jump(cycle, hold).await,
@@ -116,13 +123,24 @@ impl Supervisor {
     }
 
     async fn restart_node(&mut self) -> anyhow::Result<()> {
+        self.end_node().await?;
+        self.start_node(self.slot)
+    }
+
+    async fn restart_node_with(&mut self, settings: &[(&str, &str)]) -> anyhow::Result<()> {
+        self.end_node().await?;
+        self.start_node_with(self.slot, settings)?;
+        self.wait_for_progress("a start with other settings").await
+    }
+
+    async fn end_node(&mut self) -> anyhow::Result<()> {
         self.still_runs("the load")?;
         self.node.signal(Signal::TERM)?;
         let status = self.node.wait_end(UNDISTURBED_MAX).await?;
         if !status.success() {
             bail!("SIGTERM ended the node with {status}");
         }
-        self.start_node(self.slot)
+        Ok(())
     }
 
     async fn restart_server(&mut self, server: Server, hold: Duration) -> anyhow::Result<()> {
@@ -261,9 +279,12 @@ impl Supervisor {
 
     async fn administrator_lock(&self, hold: Duration) -> anyhow::Result<()> {
         let client = self.servers.administrator().await?;
-        client
-            .batch_execute("begin; lock table forebay.accounts, forebay.blocks in access exclusive mode")
-            .await?;
+        // In the order in which the node comes to them; a restore reads in another one, so we may be a deadlock's victim.
+        let lock = "begin; lock table forebay.position, forebay.transactions, forebay.blocks, forebay.accounts \
+                    in access exclusive mode";
+        while client.batch_execute(lock).await.is_err() {
+            client.batch_execute("rollback").await?;
+        }
         tokio::time::sleep(hold).await;
         client.batch_execute("rollback").await?;
         Ok(())
@@ -303,13 +324,58 @@ impl Supervisor {
         self.servers.ensure(Server::Postgres).await
     }
 
+    async fn older_postgres_too_old(&mut self) -> anyhow::Result<()> {
+        self.restart_node_with(&[("LIMITS__OUTBOX_KEPT", "5")]).await?;
+        self.servers.stop(Server::Postgres).await?;
+        let copy = self.servers.keep_copy(Server::Postgres)?;
+        self.servers.ensure(Server::Postgres).await?;
+        let enough = self.operations() + OPERATIONS_UNTIL_TRIM;
+        while self.operations() < enough {
+            self.wait_for_progress("PostgreSQL was copied").await?;
+        }
+        {
+            let mut events = self.history.lock();
+            (events.postgres_is_older, events.postgres_forgot) = (true, true);
+        }
+        self.servers.kill_and_wait(Server::Postgres).await?;
+        self.servers.put_back(Server::Postgres, &copy)?;
+        self.servers.ensure(Server::Postgres).await?;
+        self.ends_too_far_behind().await?;
+        self.start_node(self.slot)
+    }
+
+    async fn hard_limit(&mut self, then: &str) -> anyhow::Result<()> {
+        let settings = [("LIMITS__NO_PROGRESS_SECONDS_MAX", "2"), ("ON_HARD_LIMIT", then)];
+        self.restart_node_with(&settings).await?;
+        let before = self.history.lock().counts.rolled_back;
+        self.servers.kill_and_wait(Server::Postgres).await?;
+        self.ends_too_far_behind().await?;
+        self.servers.ensure(Server::Postgres).await?;
+        self.start_node(self.slot)?;
+        self.wait_for_progress("the hard limit was reached").await?;
+        let rolled_back = self.history.lock().counts.rolled_back - before;
+        if then == "keep" && rolled_back > 0 {
+            bail!("{rolled_back} blocks were rolled back, though the node was told to keep them");
+        }
+        Ok(())
+    }
+
+    /// The node ends by itself, with the code for that.
+    async fn ends_too_far_behind(&mut self) -> anyhow::Result<()> {
+        let status = self.node.wait_end(UNDISTURBED_MAX).await?;
+        if status.code() == Some(EXIT_TOO_FAR_BEHIND) {
+            return Ok(());
+        }
+        bail!("the node ended with {status}, not with {EXIT_TOO_FAR_BEHIND}; its log:\n{}", self.log_tail())
+    }
+
     async fn load_for(&mut self, time: Duration) -> anyhow::Result<()> {
         tokio::time::sleep(time).await;
         self.still_runs("the load")
     }
 
     async fn second_node(&mut self) -> anyhow::Result<()> {
-        let mut second = self.nodes.spawn(&self.servers, 1 - self.slot)?;
+        let mut second = self.nodes.spawn(&self.servers, 1 - self.slot, &[])?;
         let status = second.wait_end(UNDISTURBED_MAX).await?;
         if status.code() != Some(EXIT_HELD) {
             bail!("a second node beside a living one ended with {status}, not with {EXIT_HELD}");
@@ -320,7 +386,7 @@ impl Supervisor {
     async fn take_over(&mut self) -> anyhow::Result<()> {
         self.still_runs("the load")?;
         self.node.signal(Signal::STOP)?;
-        let mut second = self.nodes.spawn(&self.servers, 1 - self.slot)?;
+        let mut second = self.nodes.spawn(&self.servers, 1 - self.slot, &[])?;
         let begin = Instant::now();
         while Feed::connect(&second.feed).await.is_err() {
             if let Some(status) = second.ended()? {

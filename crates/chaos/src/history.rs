@@ -28,6 +28,8 @@ pub struct Events {
     pub redis_is_older: bool,
     /// PostgreSQL was put back to an older state, and is not fed again yet.
     pub postgres_is_older: bool,
+    /// That state is so old that nobody has all of what it lacks: the record names where the chain goes back to.
+    pub postgres_forgot: bool,
     /// Answers of Redis and PostgreSQL that were checked.
     pub reads_checked: u64,
     /// What is reported at the end.

@@ -81,6 +81,12 @@ pub enum FaultKind {
     RedisDiskFull,
     /// PostgreSQL's data are an earlier state; the kept outbox covers the difference.
     OlderPostgres,
+    /// PostgreSQL's data are so old that the kept outbox does not reach back: the node says so and goes back to them.
+    OlderPostgresTooOld,
+    /// No progress of PostgreSQL beyond the time limit: the node ends with its own code; what is given up is recorded.
+    HardLimitRollback,
+    /// The same with `keep`: the next start drains.
+    HardLimitKeep,
     /// A second node starts beside the first: it is told who holds the chain.
     SecondNode,
     /// The node is paused until a second one has taken over, then wakes up.
@@ -91,7 +97,7 @@ pub enum FaultKind {
 
 impl FaultKind {
     /// All of them.
-    pub const ALL: [Self; 40] = [
+    pub const ALL: [Self; 43] = [
         Self::KillNode,
         Self::KillRedis,
         Self::KillPostgres,
@@ -129,6 +135,9 @@ impl FaultKind {
         Self::PostgresDiskFull,
         Self::RedisDiskFull,
         Self::OlderPostgres,
+        Self::OlderPostgresTooOld,
+        Self::HardLimitRollback,
+        Self::HardLimitKeep,
         Self::SecondNode,
         Self::TakeOver,
         Self::ClockJump,

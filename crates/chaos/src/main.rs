@@ -54,7 +54,7 @@ struct Arguments {
     #[arg(long)]
     keep: bool,
     /// Load, about
-    #[arg(long, value_name = "N", default_value_t = 80)]
+    #[arg(long, value_name = "N", default_value_t = 200)]
     blocks_per_second: u64,
 }
 

@@ -42,11 +42,17 @@ impl NodePlan {
         self.root.join("clock")
     }
 
-    /// Starts a node. `slot` tells two nodes apart: each has a data directory, a feed and a log of its own.
+    /// Starts a node. `slot` tells two nodes apart: each has a data directory, a feed and a log of its own. `settings` go
+    /// beyond what all nodes of a run have.
     ///
     /// # Errors
     /// The program cannot be started.
-    pub fn spawn(&self, servers: &Servers, slot: usize) -> anyhow::Result<NodeProcess> {
+    pub fn spawn(
+        &self,
+        servers: &Servers,
+        slot: usize,
+        settings: &[(&str, &str)],
+    ) -> anyhow::Result<NodeProcess> {
         let feed = self.root.join(format!("feed-{slot}.sock"));
         let log = self.root.join(format!("node-{slot}.log"));
         let output =
@@ -69,6 +75,9 @@ impl NodePlan {
             ("TAKEOVER_AFTER_SECONDS", TAKEOVER_SECONDS),
         ] {
             command.env(format!("FOREBAY_LIMITS__{limit}"), value.to_string());
+        }
+        for (name, value) in settings {
+            command.env(format!("FOREBAY_{name}"), value);
         }
         command.env("RUST_BACKTRACE", "1");
         if let Some(library) = &self.faketime {

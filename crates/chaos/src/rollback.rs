@@ -5,24 +5,38 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use forebay_ledger::ids::Height;
 use serde_json::Value;
 
-/// The ids of all blocks in the rollback files of a run, taken or not.
-///
-/// # Errors
-/// A file cannot be read.
-pub fn recorded_blocks(root: &Path) -> anyhow::Result<HashSet<String>> {
-    let mut ids = HashSet::new();
-    for file in rollback_files(root) {
-        let text = fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
-        for line in text.lines() {
-            let value: Value =
-                serde_json::from_str(line).with_context(|| format!("a line of {}", file.display()))?;
-            let id = value.pointer("/block/id").or_else(|| value.pointer("/block/blockId"));
-            ids.extend(id.and_then(Value::as_str).map(str::to_owned));
+/// What all rollback files of a run say, carried out or not.
+#[derive(Debug, Default)]
+pub struct Recorded {
+    /// Ids of the blocks that were given up.
+    pub blocks: HashSet<String>,
+    /// Heights that were gone back to.
+    pub base_heights: HashSet<Height>,
+}
+
+impl Recorded {
+    /// Reads them all.
+    ///
+    /// # Errors
+    /// A file cannot be read.
+    pub fn of_run(root: &Path) -> anyhow::Result<Self> {
+        let mut recorded = Self::default();
+        for file in rollback_files(root) {
+            let text = fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
+            for line in text.lines() {
+                let value: Value =
+                    serde_json::from_str(line).with_context(|| format!("a line of {}", file.display()))?;
+                let id = value.pointer("/block/id").and_then(Value::as_str);
+                recorded.blocks.extend(id.map(str::to_owned));
+                let base = value.pointer("/rollback/baseHeight").and_then(Value::as_u64);
+                recorded.base_heights.extend(base.and_then(|height| Height::try_from(height).ok()));
+            }
         }
+        Ok(recorded)
     }
-    Ok(ids)
 }
 
 /// `rollback-<epoch>-<seq>.jsonl` below the nodes' directories, whatever mark was added to the name.
@@ -32,7 +46,7 @@ fn rollback_files(root: &Path) -> Vec<PathBuf> {
         directories.iter().flat_map(|directory| fs::read_dir(directory).into_iter().flatten().flatten());
     let files = entries.map(|entry| entry.path()).filter(|path| {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        name.starts_with("rollback-") && name.contains(".jsonl") && !name.ends_with(".tmp")
+        name.starts_with("rollback-") && name.contains(".jsonl") && !name.ends_with(".draft")
     });
     files.collect()
 }

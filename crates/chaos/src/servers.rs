@@ -287,7 +287,7 @@ impl Servers {
         self.directory(server).join("filler")
     }
 
-    /// Ends both at once, whatever they do, and gives the disks back unless the directory is to be kept.
+    /// Ends both at once, whatever they do, and gives the small disks back; copies of what is to be kept stay beside them.
     pub async fn end(&self, keep: bool) {
         for server in [Server::Redis, Server::Postgres] {
             let Some(pid) = self.pid(server) else { continue };
@@ -296,9 +296,15 @@ impl Servers {
             let _ = signal(pid, if server == Server::Postgres { Signal::QUIT } else { Signal::KILL });
             let _ = wait_gone(pid, END_MAX).await;
         }
-        if self.no_small_disks.is_none() && !keep {
+        if self.no_small_disks.is_none() {
             for server in [Server::Redis, Server::Postgres] {
-                let _ = Command::new("umount").arg("-l").arg(self.directory(server)).status();
+                let directory = self.directory(server);
+                let _ = self.free_disk(server);
+                // A small disk lives in memory: what is to be kept moves to a real one.
+                if keep {
+                    let _ = copy_tree(&directory, &directory.with_extension("kept"));
+                }
+                let _ = Command::new("umount").arg("-l").arg(&directory).status();
             }
         }
     }

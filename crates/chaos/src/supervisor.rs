@@ -119,7 +119,7 @@ impl Supervisor {
         let nodes =
             NodePlan { program: options.node.clone(), root: root.clone(), faketime: clock::find_library() };
         clock::set(&nodes, 0)?;
-        let node = nodes.spawn(&servers, 0)?;
+        let node = nodes.spawn(&servers, 0, &[])?;
         let (orders, seen) = watch::channel(Order { feed: node.feed.clone(), rest: false });
         let plan = DriverPlan {
             chain,
@@ -176,6 +176,7 @@ impl Supervisor {
         {
             let mut events = self.history.lock();
             events.redis_is_older = false;
+            events.postgres_forgot = false;
             if std::mem::take(&mut events.postgres_is_older) {
                 events.durable_seq = 0;
             }
@@ -207,10 +208,12 @@ impl Supervisor {
     pub async fn wait_for_progress(&mut self, after: &str) -> anyhow::Result<()> {
         let begin = Instant::now();
         let operations = self.view.borrow().operations + PROGRESS_OPERATIONS;
-        let wanted = self.history.lock().acknowledged.1;
+        let mut wanted = u64::MAX;
         let mut durable = 0;
         loop {
             self.still_runs(after)?;
+            // After a recorded rollback the numbers go on from a lower one.
+            wanted = wanted.min(self.history.lock().acknowledged.1);
             let view = *self.view.borrow();
             if view.ended || !self.history.is_clean() {
                 bail!("safety was violated after {after}");
@@ -227,7 +230,7 @@ impl Supervisor {
                      of {wanted}; the node's log:\n{}",
                     LIVENESS_MAX.as_secs(),
                     view.operations,
-                    log_tail(&self.node.log, LOG_LINES)
+                    self.log_tail()
                 );
             }
             tokio::time::sleep(POLL).await;
@@ -250,6 +253,11 @@ impl Supervisor {
         )
     }
 
+    /// The end of the node's log.
+    pub fn log_tail(&self) -> String {
+        log_tail(&self.node.log, LOG_LINES)
+    }
+
     async fn durable_seq(&self) -> anyhow::Result<u64> {
         let client = self.servers.administrator().await?;
         let row = client.query_one("select seq from forebay.position", &[]).await?;
@@ -261,10 +269,23 @@ impl Supervisor {
     /// # Errors
     /// It cannot be started.
     pub fn start_node(&mut self, slot: usize) -> anyhow::Result<()> {
-        self.node = self.nodes.spawn(&self.servers, slot)?;
+        self.start_node_with(slot, &[])
+    }
+
+    /// The same with settings of its own.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn start_node_with(&mut self, slot: usize, settings: &[(&str, &str)]) -> anyhow::Result<()> {
+        self.node = self.nodes.spawn(&self.servers, slot, settings)?;
         self.slot = slot;
         self.drive_node();
         Ok(())
+    }
+
+    /// Operations acknowledged so far.
+    pub fn operations(&self) -> u64 {
+        self.view.borrow().operations
     }
 
     /// The driver goes to the node that holds the chain now.

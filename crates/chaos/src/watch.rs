@@ -17,7 +17,8 @@ const POSTGRES_PAUSE: Duration = Duration::from_millis(100);
 const ANSWER_MAX: Duration = Duration::from_secs(3);
 
 /// Reads accounts that were there from the genesis block on. An answer must never be older than what was acknowledged before
-/// the question, and never come from an empty store. Errors are fine.
+/// the question, and never come from an empty store. Errors are fine. Only in the moments between an older copy's coming and
+/// the node's noticing it, a reader knows no more than what it saw itself.
 pub async fn read_redis(url: String, chain: String, addresses: Vec<Address>, history: Arc<History>) {
     let options = FastOptions { connect_timeout: ANSWER_MAX, response_timeout: ANSWER_MAX };
     let tier = loop {
@@ -39,9 +40,15 @@ pub async fn read_redis(url: String, chain: String, addresses: Vec<Address>, his
         let floor = if events.redis_is_older { seen } else { Some(Position { epoch, seq }).max(seen) };
         // A recorded rollback goes back on purpose.
         let is_rolled_back = events.counts.rolled_back != rolled_back;
+        if is_rolled_back {
+            tier.forget_floor();
+        }
+        // The rule for readers: nothing older than what was seen.
+        tier.raise_floor(found);
         events.reads_checked += 1;
         drop(events);
-        if answer.value.is_none() {
+        // Before the genesis block there is nothing to find.
+        if answer.value.is_none() && (answer.at.height > 0 || seq > 0) {
             history.violated(format!("a reader found no account {} at {found}: an empty store", address.0));
         }
         if floor.is_some_and(|floor| found < floor) && !is_rolled_back {
