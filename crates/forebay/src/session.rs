@@ -178,6 +178,7 @@ async fn start_node(
             Patience::Endless => None,
         },
         rollback_dir: Some(home.data_dir().to_path_buf()),
+        write_log: None,
         on_hard_limit: match home.settings.on_hard_limit {
             OnHardLimit::Rollback => forebay_store::OnHardLimit::Rollback,
             OnHardLimit::Keep => forebay_store::OnHardLimit::Keep,

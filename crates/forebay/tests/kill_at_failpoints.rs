@@ -44,7 +44,7 @@ fn names() -> BTreeSet<String> {
 
 /// What the driver asks for, in order.
 enum Act {
-    Block(Block),
+    Block(Box<Block>),
     /// Back to the tip that stands beside it.
     Pop,
     /// Until the whole chain is durable.
@@ -107,7 +107,7 @@ fn script() -> Script {
                     let block = chain.next_block().unwrap();
                     tip = (chain.height(), block.id.to_string());
                     ids.push(tip.1.clone());
-                    acts.push((Act::Block(block), tip.clone()));
+                    acts.push((Act::Block(Box::new(block)), tip.clone()));
                 }
             }
             "pop" => {

@@ -10,6 +10,8 @@ use forebay_ledger::profile::NetworkProfile;
 use forebay_slow::setup::{Names, Passwords};
 use tokio_postgres::Config;
 
+use crate::write_log::WriteLog;
+
 /// Everything a node needs to start.
 #[derive(Clone)]
 pub struct NodeOptions {
@@ -37,6 +39,8 @@ pub struct NodeOptions {
     pub rollback_dir: Option<PathBuf>,
     /// What the guard's stop means for the next start.
     pub on_hard_limit: OnHardLimit,
+    /// Where every attempt of the Syncer is written down, beside the table in PostgreSQL.
+    pub write_log: Option<Arc<WriteLog>>,
 }
 
 /// What happens when the guard stops the node.

@@ -23,7 +23,7 @@ use crate::guard::{Guard, Lag, Verdict};
 use crate::node::{Command, Reply, gone};
 use crate::options::NodeOptions;
 use crate::progress::{Phase, Progress};
-use crate::receipt::{Accepted, Durable};
+use crate::receipt::{Accepted, Durable, Profile};
 use crate::retention::Retention;
 use crate::start::{Heartbeat, Observer, Started};
 use crate::syncer::{Batch, SyncEvent, Syncer};
@@ -89,6 +89,8 @@ pub(crate) struct Owner {
     ticks_seen: u32,
     /// True while Redis is not to be written to: it is being healed.
     pub(crate) redis_is_out: bool,
+    /// What an acceptance is worth.
+    profile: Profile,
 }
 
 impl Owner {
@@ -100,7 +102,9 @@ impl Owner {
     ) -> (Self, watch::Receiver<Progress>) {
         let (batches, to_syncer) = mpsc::channel(1);
         let (to_loop, events) = mpsc::channel(16);
-        tokio::spawn(Syncer::new(options.postgres.clone()).run(to_syncer, to_loop));
+        tokio::spawn(
+            Syncer::new(options.postgres.clone(), options.write_log.clone()).run(to_syncer, to_loop),
+        );
         let restored = started.restored;
         let tip = restored.resident.tip;
         let durable =
@@ -114,6 +118,7 @@ impl Owner {
             lag_bytes: 0,
             retries: 0,
             last_error: None,
+            profile: started.profile,
         });
         let round = restored.resident.round.as_ref().map_or(1, |round| round.round);
         let suspect = Arc::new(Notify::new());
@@ -149,6 +154,7 @@ impl Owner {
             ticks,
             ticks_seen: 0,
             redis_is_out: false,
+            profile: started.profile,
             options,
         };
         (owner, progress_seen)
@@ -315,7 +321,8 @@ impl Owner {
             return Ok(None);
         }
         let position = self.position();
-        let known = |height, id| Some(Accepted { id, height, position, is_new: false });
+        let profile = self.profile;
+        let known = |height, id| Some(Accepted { id, height, position, is_new: false, profile });
         if block.id == tip.id {
             return Ok(known(tip.height, tip.id));
         }
@@ -365,7 +372,7 @@ impl Owner {
         let position = step.position;
         self.push(step, height, id);
         self.show();
-        Accepted { id, height, position, is_new: true }
+        Accepted { id, height, position, is_new: true, profile: self.profile }
     }
 
     fn push(&mut self, step: Step, height: Height, id: BlockId) {
@@ -393,7 +400,13 @@ impl Owner {
             )));
         }
         let Some(tip) = self.writer.resident.tip else { return Err(gone()) };
-        let mut last = Accepted { id: tip.id, height: tip.height, position: self.position(), is_new: false };
+        let mut last = Accepted {
+            id: tip.id,
+            height: tip.height,
+            position: self.position(),
+            is_new: false,
+            profile: self.profile,
+        };
         // Undo records are kept without gaps down from the tip: the deepest one decides.
         if to_height < height && self.writer.undo_record(to_height + 1).await?.is_none() {
             return self.rewind_to(to_height).await;
@@ -423,7 +436,13 @@ impl Owner {
         self.until_synced().await?;
         reach("owner.rewind_durable");
         self.restore().await?;
-        Ok(Accepted { id: target.id, height: to_height, position: self.position(), is_new: true })
+        Ok(Accepted {
+            id: target.id,
+            height: to_height,
+            position: self.position(),
+            is_new: true,
+            profile: self.profile,
+        })
     }
 
     /// Waits until PostgreSQL has everything; the guard goes on watching.

@@ -3,7 +3,7 @@
 use forebay_fast::Position;
 use forebay_ledger::state::Tip;
 
-use crate::receipt::Durable;
+use crate::receipt::{Durable, Profile};
 
 /// What the node is doing, in the order of a start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,4 +76,6 @@ pub struct Progress {
     pub retries: u64,
     /// The last failure, for people.
     pub last_error: Option<String>,
+    /// What an acceptance is worth.
+    pub profile: Profile,
 }

@@ -15,6 +15,28 @@ pub struct Accepted {
     pub position: Position,
     /// False when the chain had this block already and nothing was done.
     pub is_new: bool,
+    /// What it survives.
+    pub profile: Profile,
+}
+
+/// What an acceptance survives: how Redis is set up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Profile {
+    /// Redis flushed it to disk before it answered: it survives the power going.
+    Durable,
+    /// Redis answered from memory: it survives the node's end, not Redis'.
+    Volatile,
+}
+
+impl Profile {
+    /// Its name in settings, status and receipts.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Durable => "durable",
+            Self::Volatile => "volatile",
+        }
+    }
 }
 
 /// PostgreSQL has committed and flushed everything up to and with this operation.

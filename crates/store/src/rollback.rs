@@ -125,7 +125,7 @@ mod tests {
         let written =
             write(directory.path(), &profile, BlockId(1), base, [(18, GivenUp::Pop(2))].into_iter()).unwrap();
         assert_eq!(written.file_name().unwrap(), "rollback-3-17.jsonl");
-        assert_eq!(orders(directory.path(), &profile).unwrap(), [written.clone()]);
+        assert_eq!(orders(directory.path(), &profile).unwrap(), std::slice::from_ref(&written));
         let other = NetworkProfile { name: "another".to_owned(), ..profile.clone() };
         assert_eq!(orders(directory.path(), &other).unwrap(), Vec::<PathBuf>::new());
         let text = fs::read_to_string(&written).unwrap();

@@ -16,6 +16,7 @@ use tokio::sync::{Notify, mpsc};
 use crate::error::{Decision, StoreError, decide};
 use crate::options::NodeOptions;
 use crate::progress::{Phase, PhaseProgress};
+use crate::receipt::Profile;
 use crate::restore::{RestoreFrom, Restored};
 use crate::rollback;
 use crate::syncer::{BackOff, Batch, Outcome, Syncer};
@@ -28,6 +29,7 @@ pub(crate) struct Started {
     pub(crate) fast: FastTier,
     pub(crate) epoch: u64,
     pub(crate) restored: Restored,
+    pub(crate) profile: Profile,
 }
 
 pub(crate) async fn start(options: &NodeOptions, observe: &Observer) -> Result<Started, StoreError> {
@@ -40,7 +42,7 @@ pub(crate) async fn start(options: &NodeOptions, observe: &Observer) -> Result<S
         Ok(FastTier::connect(&options.redis_url, chain, FastOptions::default()).await?)
     })
     .await?;
-    check_server(&fast).await?;
+    let profile = check_server(&fast).await?;
 
     reach("start.set_up");
     at(Phase::Claim, 0, None);
@@ -79,7 +81,7 @@ pub(crate) async fn start(options: &NodeOptions, observe: &Observer) -> Result<S
     }
     // The node's loop shows its own heartbeat.
     drop(beating);
-    Ok(Started { fast, epoch, restored })
+    Ok(Started { fast, epoch, restored, profile })
 }
 
 /// Rollback files that no start has obeyed yet.
@@ -105,10 +107,13 @@ async fn set_up(options: &NodeOptions) -> Result<(), StoreError> {
 }
 
 /// What breaks a promise stops the start.
-async fn check_server(fast: &FastTier) -> Result<(), StoreError> {
+async fn check_server(fast: &FastTier) -> Result<Profile, StoreError> {
     let facts = fast.server_facts().await?;
     let problems = facts.problems();
-    if problems.is_empty() { Ok(()) } else { Err(StoreError::Request(problems.join("; "))) }
+    if !problems.is_empty() {
+        return Err(StoreError::Request(problems.join("; ")));
+    }
+    Ok(if facts.is_durable() { Profile::Durable } else { Profile::Volatile })
 }
 
 /// Repeats while a server is away, for as long as the options say.
@@ -220,7 +225,7 @@ async fn drain(
             "draining what an earlier node accepted"
         );
     }
-    let mut syncer = Syncer::new(options.postgres.clone());
+    let mut syncer = Syncer::new(options.postgres.clone(), options.write_log.clone());
     let (events, mut reports) = mpsc::channel(1);
     // Retries are logged by the Syncer; here nobody else listens.
     let listener = tokio::spawn(async move { while reports.recv().await.is_some() {} });

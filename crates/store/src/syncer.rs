@@ -4,7 +4,8 @@
 //! it reported the last. What it does not know it asks: after every broken connection the position tells whether the
 //! batch was committed.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
 
 use forebay_failpoint::reach;
 use forebay_slow::{Committed, Position, SlowOperation, SlowWriter};
@@ -12,6 +13,7 @@ use tokio::sync::mpsc;
 use tokio_postgres::Config;
 
 use crate::error::{Decision, StoreError, decide};
+use crate::write_log::{AttemptOutcome, Failure, LoggedAttempt, WriteLog};
 
 /// Operations to be committed in one transaction. Without operations: a question whether PostgreSQL still is where it was.
 #[derive(Debug)]
@@ -38,6 +40,9 @@ pub(crate) enum SyncEvent {
 /// How a batch ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
+    /// By this attempt.
+    Committed(Committed),
+    /// By an earlier one, whose answer was lost; or it was a question, and all is as it was.
     Durable,
     Behind(Position),
 }
@@ -75,7 +80,7 @@ impl BackOff {
 
 /// A number of 0 to 1 from the clock's last digits: enough to keep two nodes from retrying in step.
 fn jitter() -> f64 {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     f64::from(now.subsec_nanos() % 1_000_000) / 1_000_000.0
 }
 
@@ -83,18 +88,19 @@ fn jitter() -> f64 {
 pub(crate) struct Syncer {
     config: Config,
     writer: Option<SlowWriter>,
+    log: Option<Arc<WriteLog>>,
 }
 
 impl Syncer {
-    pub(crate) fn new(config: Config) -> Self {
-        Self { config, writer: None }
+    pub(crate) fn new(config: Config, log: Option<Arc<WriteLog>>) -> Self {
+        Self { config, writer: None, log }
     }
 
     /// Commits batches until there are none, or one fails for good.
     pub(crate) async fn run(mut self, mut batches: mpsc::Receiver<Batch>, events: mpsc::Sender<SyncEvent>) {
         while let Some(batch) = batches.recv().await {
             let event = match self.commit(&batch, &events).await {
-                Ok(Outcome::Durable) => SyncEvent::Durable { seq: batch.new_seq },
+                Ok(Outcome::Committed(_) | Outcome::Durable) => SyncEvent::Durable { seq: batch.new_seq },
                 Ok(Outcome::Behind(found)) => SyncEvent::Behind { found },
                 Err(error) => SyncEvent::Failed(error),
             };
@@ -114,16 +120,24 @@ impl Syncer {
     ) -> Result<Outcome, StoreError> {
         let mut back_off = BackOff::new();
         loop {
-            let error = match self.attempt(batch, back_off.attempt() + 1).await {
-                Ok(outcome) => return Ok(outcome),
+            let attempt = Attempt::begins(batch, back_off.attempt() + 1);
+            let error = match self.attempt(batch, attempt.number).await {
+                Ok(outcome) => {
+                    if let Outcome::Committed(committed) = &outcome {
+                        self.record(&attempt, AttemptOutcome::Ok(*committed));
+                    }
+                    return Ok(outcome);
+                }
                 Err(error) => error,
             };
             let decision = decide(&error);
             // A session after a failure is not used again: what state it is in is not known.
             self.writer = None;
             if decision == Decision::Stop || decision == Decision::Refuse {
+                self.record(&attempt, AttemptOutcome::Failed(Failure::from(&error)));
                 return Err(error);
             }
+            self.record(&attempt, AttemptOutcome::Retry(Failure::from(&error)));
             let wait = back_off.next(decision == Decision::RetrySlowly);
             tracing::warn!(attempt = back_off.attempt(), wait_ms = wait.as_millis(), %error, "PostgreSQL did not take a batch; trying again");
             let event = SyncEvent::Retrying { attempt: back_off.attempt(), error: error.to_string(), wait };
@@ -159,7 +173,35 @@ impl Syncer {
             writer.apply(batch.epoch, batch.expected_seq, batch.new_seq, &batch.operations, number).await?;
         reach("syncer.after_commit");
         log_committed(&committed);
-        Ok(Outcome::Durable)
+        Ok(Outcome::Committed(committed))
+    }
+
+    /// A line in the write log. A question is no operation.
+    fn record(&self, attempt: &Attempt<'_>, outcome: AttemptOutcome) {
+        let Some(log) = self.log.as_ref().filter(|_| !attempt.batch.operations.is_empty()) else { return };
+        log.record(&LoggedAttempt {
+            epoch: attempt.batch.epoch,
+            expected_seq: attempt.batch.expected_seq,
+            operations: &attempt.batch.operations,
+            attempt: attempt.number,
+            started_at: attempt.started_at,
+            duration: attempt.since.elapsed(),
+            outcome,
+        });
+    }
+}
+
+/// One try at a batch.
+struct Attempt<'a> {
+    batch: &'a Batch,
+    number: u32,
+    started_at: SystemTime,
+    since: Instant,
+}
+
+impl<'a> Attempt<'a> {
+    fn begins(batch: &'a Batch, number: u32) -> Self {
+        Self { batch, number, started_at: SystemTime::now(), since: Instant::now() }
     }
 }
 

@@ -7,9 +7,9 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use forebay_slow::{Committed, SlowOperation};
@@ -94,8 +94,8 @@ pub struct LoggedAttempt<'a> {
 pub struct WriteLog {
     lines: Option<SyncSender<String>>,
     lost: Arc<AtomicU64>,
-    /// Disconnected when the thread has ended.
-    ended: Receiver<()>,
+    /// Disconnected when the thread has ended. Behind a lock so that the log can be shared; only the drop looks.
+    ended: Mutex<Receiver<()>>,
 }
 
 impl WriteLog {
@@ -128,7 +128,7 @@ impl WriteLog {
                 write(&line, lost_here.swap(0, Ordering::Relaxed));
             }
         })?;
-        Ok(Self { lines: Some(lines), lost, ended })
+        Ok(Self { lines: Some(lines), lost, ended: Mutex::new(ended) })
     }
 }
 
@@ -136,7 +136,8 @@ impl Drop for WriteLog {
     /// Waits a moment for the lines that are still on their way.
     fn drop(&mut self) {
         self.lines = None;
-        if self.ended.recv_timeout(CLOSE_WAIT_MAX) == Err(RecvTimeoutError::Timeout) {
+        let ended = self.ended.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if ended.recv_timeout(CLOSE_WAIT_MAX) == Err(RecvTimeoutError::Timeout) {
             tracing::warn!("the write log's disk does not answer: its last lines may be missing");
         }
         let lines_lost = self.lost.load(Ordering::Relaxed);

@@ -66,6 +66,7 @@ impl Bench {
             connect_timeout: Some(Duration::from_secs(20)),
             rollback_dir: None,
             on_hard_limit: OnHardLimit::default(),
+            write_log: None,
         };
         Self { servers, options }
     }

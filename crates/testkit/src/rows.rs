@@ -72,7 +72,7 @@ fn row(account: &Account, keys: &HashMap<Address, PublicKey>) -> Value {
     votes.sort();
     json!({
         "delegates": votes,
-        "multisignatures": group.map(|g| g.members.iter().map(ToString::to_string).collect()).unwrap_or(Vec::new()),
+        "multisignatures": group.map(|g| g.members.iter().map(ToString::to_string).collect::<Vec<_>>()).unwrap_or_default(),
         "publicKey": account.public_key.map(|k| k.to_string()),
         "secondPublicKey": account.second_public_key.map(|k| k.to_string()),
         "balance": account.balance.to_string(),
