@@ -1,5 +1,6 @@
 //! The one place that writes into PostgreSQL.
 
+use forebay_failpoint::reach;
 use forebay_ledger::ids::{BlockId, Height};
 use tokio_postgres::{Client, Config, Transaction};
 
@@ -131,6 +132,7 @@ impl SlowWriter {
             Ok((transaction, position))
         };
         let (transaction, position) = options.answered(&doing, ErrorKind::Unavailable, beginning).await?;
+        reach("slow.position_moved");
         let mut batch = RunningBatch {
             transaction,
             options,
@@ -240,6 +242,7 @@ impl RunningBatch<'_> {
         let copying = copy_segment(&self.transaction, &self.segment);
         self.committed.transactions_inserted +=
             self.options.answered(&doing, ErrorKind::Unavailable, copying).await?;
+        reach("slow.rows_inserted");
         self.committed.blocks_inserted += self.segment.len() as u64;
         self.segment.clear();
         Ok(())
@@ -258,12 +261,14 @@ impl RunningBatch<'_> {
             let deleting = delete_range(&self.transaction, &doing, range);
             self.committed.blocks_deleted +=
                 self.options.answered(&doing, ErrorKind::Unavailable, deleting).await?;
+            reach("slow.rows_deleted");
         }
         Ok(())
     }
 
     async fn commit(mut self, doing: &str) -> Result<Committed, SlowError> {
         self.insert().await?;
+        reach("slow.before_commit");
         let commit =
             async { self.transaction.commit().await.map_err(|error| SlowError::from_commit(doing, error)) };
         self.options.answered(doing, ErrorKind::OutcomeUnknown, commit).await?;
