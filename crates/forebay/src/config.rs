@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use figment::providers::{Format as _, Serialized, Toml};
 use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Provider};
-use forebay_store::Limits;
+use forebay_store::{Limits, WriteLogLimits};
 use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize};
 
@@ -63,6 +63,14 @@ pub struct Settings {
     pub drain_seconds: u64,
     /// What the guard's stop means for the next start.
     pub on_hard_limit: OnHardLimit,
+    /// Where every attempt at PostgreSQL is written down; `None`: nowhere.
+    pub write_log_file: Option<PathBuf>,
+    /// Bytes of one file of the write log.
+    #[serde(deserialize_with = "number")]
+    pub write_log_bytes_max: u64,
+    /// Files of the write log in all.
+    #[serde(deserialize_with = "number")]
+    pub write_log_files_max: u32,
     /// How log lines look.
     pub log_format: LogFormat,
     /// Which log lines there are, as RUST_LOG.
@@ -92,6 +100,9 @@ impl Default for Settings {
             connect_timeout_seconds: 10,
             drain_seconds: 60,
             on_hard_limit: OnHardLimit::Rollback,
+            write_log_file: None,
+            write_log_bytes_max: WriteLogLimits::default().bytes_max,
+            write_log_files_max: WriteLogLimits::default().files_max,
             log_format: LogFormat::Text,
             log: None,
             limits: LimitSettings::default(),
@@ -215,6 +226,12 @@ impl Settings {
         if self.postgres_admin_url.is_some() && self.postgres_url.is_none() {
             return wrong("postgres_admin_url is given without postgres_url", "Give postgres_url too.");
         }
+        if self.write_log_bytes_max == 0 || self.write_log_files_max == 0 {
+            return wrong(
+                "write_log_bytes_max and write_log_files_max must be above 0",
+                "Correct it, or leave write_log_file out for no such log.",
+            );
+        }
         let limits = &self.limits;
         if limits.lag_blocks_max == 0 || limits.lag_bytes_max == 0 || limits.takeover_after_seconds == 0 {
             return wrong(
@@ -233,6 +250,11 @@ impl Settings {
     /// How long a stop may take to drain.
     pub fn drain_max(&self) -> Duration {
         Duration::from_secs(self.drain_seconds)
+    }
+
+    /// How large the write log's files may grow.
+    pub fn write_log_limits(&self) -> WriteLogLimits {
+        WriteLogLimits { bytes_max: self.write_log_bytes_max, files_max: self.write_log_files_max }
     }
 
     /// The writer's password, if one is set beside the URL.
@@ -407,6 +429,8 @@ mod tests {
         assert_eq!(settings.drain_seconds, defaults.drain_seconds);
         assert_eq!(settings.connect_timeout_seconds, defaults.connect_timeout_seconds);
         assert_eq!(settings.limits.limits(), defaults.limits.limits());
+        assert_eq!(settings.write_log_limits(), defaults.write_log_limits());
+        assert!(settings.write_log_file.is_some() && defaults.write_log_file.is_none());
         assert!(settings.postgres_admin_url.is_some() && settings.redis_memory_bytes_max.is_some());
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::Context as _;
 use forebay_fast::Holder;
 use forebay_servers::{DataDirLock, PrivateServers, RedisProfile};
-use forebay_store::{Node, NodeOptions, Observer, Running, Stopped, StoreError};
+use forebay_store::{Node, NodeOptions, Observer, Running, Stopped, StoreError, WriteLog};
 
 use crate::args::OnHardLimit;
 use crate::chain::Chain;
@@ -58,13 +58,15 @@ impl Session {
         let chain = Chain::load(&home.settings)?;
         let lock = home.lock(command).await?;
         chain.remember(home.data_dir())?;
+        // A file that cannot be opened is known before anything is started.
+        let write_log = open_write_log(home)?;
         crate::reads::forget_private_postgres_for_reads(home.data_dir());
         let private = match &home.brought {
             Brought::Yours(_) => None,
             Brought::Private => Some(home.private_servers().await?),
         };
         let started = tokio::select! {
-            started = start_node(home, &chain, private.as_ref(), patience, screen) => started,
+            started = start_node(home, &chain, private.as_ref(), write_log, patience, screen) => started,
             () = signals.asked() => Err(interrupted("while the node was starting")),
         };
         match started {
@@ -152,6 +154,7 @@ async fn start_node(
     home: &Home,
     chain: &Chain,
     private: Option<&PrivateServers>,
+    write_log: Option<Arc<WriteLog>>,
     patience: Patience,
     screen: &Screen,
 ) -> anyhow::Result<Started> {
@@ -178,7 +181,7 @@ async fn start_node(
             Patience::Endless => None,
         },
         rollback_dir: Some(home.data_dir().to_path_buf()),
-        write_log: None,
+        write_log,
         on_hard_limit: match home.settings.on_hard_limit {
             OnHardLimit::Rollback => forebay_store::OnHardLimit::Rollback,
             OnHardLimit::Keep => forebay_store::OnHardLimit::Keep,
@@ -197,6 +200,13 @@ async fn start_node(
         screen.say("this Redis keeps not everything on disk: what PostgreSQL lacks is lost when it or the machine dies");
     }
     Ok(Started { node, running, connections, is_durable })
+}
+
+fn open_write_log(home: &Home) -> anyhow::Result<Option<Arc<WriteLog>>> {
+    let Some(path) = &home.settings.write_log_file else { return Ok(None) };
+    let log = WriteLog::open(path, home.settings.write_log_limits())
+        .with_context(|| format!("opening write_log_file {}", path.display()))?;
+    Ok(Some(Arc::new(log)))
 }
 
 /// Stops private servers, unless Redis may hold what PostgreSQL lacks and would forget it.

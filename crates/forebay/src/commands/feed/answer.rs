@@ -2,7 +2,7 @@
 
 use forebay_fast::Position;
 use forebay_ledger::ids::{BlockId, Height};
-use forebay_store::StoreError;
+use forebay_store::{Profile, StoreError};
 use serde::Serialize;
 
 /// One answer.
@@ -31,6 +31,8 @@ pub struct Accepted {
     seq: u64,
     /// Always true here: it is applied in Redis.
     accepted: bool,
+    /// What the acceptance survives: `durable` or `volatile`.
+    profile: &'static str,
     /// PostgreSQL has it.
     durable: bool,
     /// The chain had this block already, and nothing was done.
@@ -51,9 +53,25 @@ pub struct AnsweredError {
 
 impl Answer {
     /// Done.
-    pub fn accepted(id: BlockId, height: Height, position: Position, durable: bool, known: bool) -> Self {
+    pub fn accepted(
+        id: BlockId,
+        height: Height,
+        position: Position,
+        profile: Profile,
+        durable: bool,
+        known: bool,
+    ) -> Self {
         let Position { epoch, seq } = position;
-        Self::Accepted(Accepted { id: id.to_string(), height, epoch, seq, accepted: true, durable, known })
+        Self::Accepted(Accepted {
+            id: id.to_string(),
+            height,
+            epoch,
+            seq,
+            accepted: true,
+            profile: profile.name(),
+            durable,
+            known,
+        })
     }
 
     /// Not done.

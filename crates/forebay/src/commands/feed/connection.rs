@@ -185,7 +185,7 @@ async fn apply(block: CheckedBlock, driven: &Driven) -> Result<Answer, StoreErro
     let progress = driven.node.progress();
     let done_at = if accepted.is_new { accepted.position } else { position_of(&progress, accepted.height) };
     let durable = progress.durable.seq >= done_at.seq;
-    Ok(Answer::accepted(accepted.id, accepted.height, accepted.position, durable, !accepted.is_new))
+    Ok(Answer::accepted(accepted.id, accepted.height, accepted.position, accepted.profile, durable, !accepted.is_new))
 }
 
 /// The chain has its genesis block since it began; no other can follow.
@@ -196,7 +196,7 @@ fn genesis(block: &Block, driven: &Driven) -> Result<Answer, StoreError> {
     }
     let progress = driven.node.progress();
     let durable = progress.durable.height >= 1;
-    Ok(Answer::accepted(genesis, 1, progress.position, durable, true))
+    Ok(Answer::accepted(genesis, 1, progress.position, progress.profile, durable, true))
 }
 
 async fn pop(count: u32, driven: &Driven) -> Result<Answer, StoreError> {
@@ -209,7 +209,7 @@ async fn pop(count: u32, driven: &Driven) -> Result<Answer, StoreError> {
     })?;
     let accepted = driven.node.take_back_to(to_height).await?;
     let durable = driven.node.progress().durable.seq >= accepted.position.seq;
-    Ok(Answer::accepted(accepted.id, accepted.height, accepted.position, durable, false))
+    Ok(Answer::accepted(accepted.id, accepted.height, accepted.position, accepted.profile, durable, false))
 }
 
 async fn durable(height: Height, driven: &Driven) -> Result<Answer, StoreError> {
@@ -223,7 +223,7 @@ async fn durable(height: Height, driven: &Driven) -> Result<Answer, StoreError> 
     let position = position_of(&progress, height);
     driven.node.until_durable(position).await?;
     let id = id_at(height, driven).await?;
-    Ok(Answer::accepted(id, height, position, true, false))
+    Ok(Answer::accepted(id, height, position, progress.profile, true, false))
 }
 
 /// The chain's block at a height: of the kept ones, else in PostgreSQL.
