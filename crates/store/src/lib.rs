@@ -19,6 +19,7 @@ mod resident;
 mod restore;
 mod retention;
 mod rollback;
+mod serve;
 mod start;
 mod syncer;
 pub mod verify;
