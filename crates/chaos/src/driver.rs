@@ -86,6 +86,10 @@ pub struct Driver {
     seq: u64,
     epoch: u64,
     feed: Option<Feed>,
+    /// The connection is new, and may lead to a node that was rolled back.
+    is_unsure: bool,
+    /// Rollback files that explained something already.
+    records_used: usize,
     orders: watch::Receiver<Order>,
     view: watch::Sender<View>,
     history: Arc<History>,
@@ -117,6 +121,8 @@ impl Driver {
             seq: 0,
             epoch: 0,
             feed: None,
+            is_unsure: false,
+            records_used: 0,
             orders,
             view,
             history,
@@ -209,12 +215,10 @@ impl Driver {
                 Outcome::Refused(refused) if is_troubled && refused.is_elsewhere() => {}
                 Outcome::Refused(refused) if refused.is_elsewhere() => {
                     drop(feed);
-                    let gone = self.find_what_is_left(first).await?;
-                    return if gone > 0 {
-                        Ok(())
-                    } else {
-                        bail!("a block that follows the last accepted one was refused: {refused:?}")
-                    };
+                    if !self.find_what_is_left().await? {
+                        bail!("a block that follows the last accepted one was refused: {refused:?}");
+                    }
+                    return Ok(());
                 }
                 Outcome::Refused(refused) => {
                     bail!("block {place} after the genesis block is valid, but refused: {refused:?}")
@@ -263,6 +267,7 @@ impl Driver {
         }
         let count = (place + 1).saturating_sub(self.acked) as u64;
         (self.acked, self.seq, self.epoch) = (place + 1, number, done.epoch);
+        self.is_unsure = false;
         self.acknowledged(count, height, id);
         Ok(())
     }
@@ -303,8 +308,9 @@ impl Driver {
 
     /// One attempt; afterwards `acked` is where the node's chain is known to end.
     async fn take_back_to(&mut self, target: usize) -> anyhow::Result<()> {
-        // A new connection may lead to a node that was rolled back, where as many blocks back are other ones.
-        if self.feed.is_none() && self.find_what_is_left(self.acked).await? > 0 {
+        // At a node that was rolled back, as many blocks back are other ones.
+        if self.feed.is_none() || self.is_unsure {
+            self.find_what_is_left().await?;
             return Ok(());
         }
         let count = self.acked - target;
@@ -327,12 +333,13 @@ impl Driver {
             Outcome::Unknown => {
                 tokio::time::sleep(AGAIN).await;
                 let before = self.seq;
-                let Some((place, done, _)) = self.probe(target).await? else {
-                    self.find_what_is_left(target).await?;
-                    return Ok(());
-                };
+                let (place, done, is_new) = self.probe().await?;
+                if place < target || done.seq < before {
+                    // What was to be taken back anyway need not be there.
+                    return self.rolled_back(place, &done, is_new, target).await;
+                }
                 // At most all of it was done, and one block came back by our question.
-                if done.seq < before || done.seq > before + count as u64 + 2 {
+                if done.seq > before + count as u64 + 2 {
                     bail!("after operation {before} and a lost take-back of {count}: {done:?}");
                 }
                 self.found_at(place, &done, "found")
@@ -344,57 +351,73 @@ impl Driver {
     fn found_at(&mut self, place: usize, done: &Done, how: &str) -> anyhow::Result<()> {
         let (height, id) = self.at(place);
         (self.acked, self.seq, self.epoch) = (place, done.seq, done.epoch);
+        self.is_unsure = false;
         self.record(&json!({ "back": height, "seq": done.seq, how: true }))?;
         self.acknowledged(0, height, id);
         Ok(())
     }
 
-    /// Where the node's chain ends: asks by sending blocks again, from ours down to `lowest`. A block that follows the
-    /// node's tip is taken by that (then the last is true). `None`: below that.
-    async fn probe(&mut self, lowest: usize) -> anyhow::Result<Option<(usize, Done, bool)>> {
+    /// The newest of our blocks that the node has: asks by sending them again, from the last one down. A block that follows
+    /// the node's tip is taken by that (then the last is true).
+    async fn probe(&mut self) -> anyhow::Result<(usize, Done, bool)> {
         let mut place = self.acked;
         loop {
-            let outcome = match place.checked_sub(1).and_then(|index| self.blocks.get(index)) {
-                Some(block) => {
-                    let block = block_to_value(block, &self.plan.chain.network().profile);
-                    self.converse(&json!({ "op": "block", "block": block })).await
-                }
-                None => self.converse(&json!({ "op": "await", "height": 1 })).await,
-            };
-            match outcome {
+            match self.ask(place).await {
                 Outcome::Done(done) => {
                     let is_new = !done.known && place > 0;
-                    return Ok(Some((place, done, is_new)));
+                    return Ok((place, done, is_new));
                 }
-                Outcome::Refused(refused) if refused.is_elsewhere() && place > lowest => place -= 1,
-                Outcome::Refused(refused) if refused.is_elsewhere() => return Ok(None),
+                Outcome::Refused(refused) if refused.is_elsewhere() && place > 0 => place -= 1,
                 Outcome::Refused(refused) => bail!("an accepted block was refused: {refused:?}"),
                 Outcome::Unknown => tokio::time::sleep(AGAIN).await,
             }
         }
     }
 
-    /// Looks for the end of the node's chain. The first `expected` blocks must be there, but for those that a rollback
-    /// record explains. Returns how many of them were gone.
-    async fn find_what_is_left(&mut self, expected: usize) -> anyhow::Result<usize> {
-        let before = self.acked;
-        let Some((place, done, is_new)) = self.probe(0).await? else { bail!("the genesis block is gone") };
-        let kept = if is_new { place - 1 } else { place };
-        if kept >= before {
-            return Ok(0);
+    /// Sends a block again. The genesis block is awaited instead.
+    async fn ask(&mut self, place: usize) -> Outcome {
+        let line = match place.checked_sub(1).and_then(|index| self.blocks.get(index)) {
+            Some(block) => {
+                json!({ "op": "block", "block": block_to_value(block, &self.plan.chain.network().profile) })
+            }
+            None => json!({ "op": "await", "height": 1 }),
+        };
+        self.converse(&line).await
+    }
+
+    /// Asks whether the node still has all that it acknowledged. `false`: it has.
+    async fn find_what_is_left(&mut self) -> anyhow::Result<bool> {
+        let (place, done, is_new) = self.probe().await?;
+        if !is_new && place == self.acked && done.seq >= self.seq {
+            self.is_unsure = false;
+            return Ok(false);
         }
-        // Numbers are given again.
-        self.history.lock().tips.clear();
-        let (base, _) = self.at(kept);
-        let gone: Vec<&Block> = self.blocks.iter().take(expected).skip(kept).collect();
+        self.rolled_back(place, &done, is_new, self.acked).await?;
+        Ok(true)
+    }
+
+    /// The node went back to an earlier operation. The first `expected` of our blocks had to be there, but for those that
+    /// a new rollback record explains.
+    async fn rolled_back(
+        &mut self,
+        place: usize,
+        done: &Done,
+        is_new: bool,
+        expected: usize,
+    ) -> anyhow::Result<()> {
+        let kept = if is_new { place - 1 } else { place };
         let recorded = Recorded::of_run(&self.plan.root)?;
+        let gone: Vec<&Block> = self.blocks.iter().take(expected).skip(kept).collect();
+        let (base, _) = self.at(kept);
         let may_miss = self.history.lock().postgres_forgot
             && recorded.base_heights.iter().any(|recorded_base| *recorded_base >= base);
-        let (recorded, lost): (Vec<&Block>, Vec<&Block>) =
+        let (given_up, lost): (Vec<&Block>, Vec<&Block>) =
             gone.into_iter().partition(|block| may_miss || recorded.blocks.contains(&block.id.to_string()));
         {
             let mut events = self.history.lock();
-            events.counts.rolled_back += recorded.len() as u64;
+            // Numbers are given again.
+            events.tips.clear();
+            events.counts.rolled_back += given_up.len() as u64;
             events.counts.lost += lost.len() as u64;
         }
         if let (Some(first), Some(last)) = (lost.first(), lost.last()) {
@@ -405,30 +428,41 @@ impl Driver {
                 last.height
             );
         }
-        let gone = recorded.len();
-        let (place, done) = if is_new { (place, done) } else { self.leave_other_branch(place).await? };
-        self.found_at(place, &done, "rolledBack")?;
-        Ok(gone)
+        if recorded.files <= self.records_used {
+            bail!(
+                "operation {} was acknowledged, and without a new record the node is at {done:?}",
+                self.seq
+            );
+        }
+        self.records_used = recorded.files;
+        let (place, done) =
+            if is_new { (place, done.clone()) } else { self.leave_other_branch(place).await? };
+        self.found_at(place, &done, "rolledBack")
     }
 
-    /// A rollback may have given take-backs up too: then blocks stand above our common one that we had left. They are
-    /// taken back one by one, until the next block of ours is accepted.
-    async fn leave_other_branch(&mut self, common: usize) -> anyhow::Result<(usize, Done)> {
+    /// A rollback may have given take-backs up too: then blocks that we had left stand above our newest one. They are taken
+    /// back one by one. One block too many does no harm: it is sent again.
+    async fn leave_other_branch(&mut self, ours: usize) -> anyhow::Result<(usize, Done)> {
+        let (height, id) = self.at(ours);
         loop {
-            let next = self.blocks.get(common).context("there is no block of ours above")?;
-            let block = block_to_value(next, &self.plan.chain.network().profile);
-            match self.converse(&json!({ "op": "block", "block": block })).await {
-                Outcome::Done(done) => return Ok((common + 1, done)),
-                // Only a block above the common one gives this verdict.
-                Outcome::Refused(refused) if refused.kind == "other-branch" => {
-                    // However it went, the next question tells.
-                    self.converse(&json!({ "op": "pop", "count": 1 })).await;
+            match self.converse(&json!({ "op": "pop", "count": 1 })).await {
+                Outcome::Done(done) if done.height > height => {}
+                Outcome::Done(done) => {
+                    let place = ours.saturating_sub(usize::try_from(height - done.height)?);
+                    let (_, expected) = self.at(place);
+                    if done.id != expected.to_string() {
+                        bail!("below block {id} at height {height} stands {done:?}, not {expected}");
+                    }
+                    return Ok((place, done));
                 }
-                Outcome::Refused(refused) => {
-                    bail!(
-                        "block {common} after the genesis block is there, its successor refused: {refused:?}"
-                    )
+                // Nothing stands above the genesis block.
+                Outcome::Refused(refused) if refused.kind == "request" => {
+                    if let Outcome::Done(done) = self.ask(0).await {
+                        return Ok((0, done));
+                    }
                 }
+                Outcome::Refused(refused) => bail!("taking back after a rollback was refused: {refused:?}"),
+                // The next answer tells.
                 Outcome::Unknown => tokio::time::sleep(AGAIN).await,
             }
         }
@@ -510,6 +544,7 @@ impl Driver {
         loop {
             let socket = self.orders.borrow_and_update().feed.clone();
             if let Ok(feed) = Feed::connect(&socket).await {
+                self.is_unsure = true;
                 return Some(feed);
             }
             tokio::time::sleep(POLL).await;

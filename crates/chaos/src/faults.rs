@@ -213,7 +213,8 @@ impl Supervisor {
     }
 
     async fn delay(&self, server: Server, cycle: &Cycle, hold: Duration) {
-        let direction = if cycle.choice % 2 == 0 { Direction::ToServer } else { Direction::ToClient };
+        let direction =
+            if cycle.choice.is_multiple_of(2) { Direction::ToServer } else { Direction::ToClient };
         let delay = Duration::from_millis(5 + cycle.choice / 2 % 200);
         self.servers.proxy(server).set_delay(direction, delay);
         tokio::time::sleep(hold).await;
@@ -221,7 +222,7 @@ impl Supervisor {
 
     async fn black_hole(&self, server: Server, cycle: &Cycle, hold: Duration) {
         let proxy = self.servers.proxy(server);
-        if cycle.choice % 3 != 0 {
+        if !cycle.choice.is_multiple_of(3) {
             proxy.set_flow(Direction::ToServer, Flow::Swallow);
         }
         if cycle.choice % 3 != 1 {
@@ -415,6 +416,21 @@ impl Supervisor {
             bail!("a node that lost the chain ended as if nothing were wrong");
         }
         Ok(())
+    }
+
+    /// Redis loses everything, the node dies and PostgreSQL has not got the newest blocks: more than any promise covers.
+    pub async fn lose_accepted_blocks(&mut self) -> anyhow::Result<()> {
+        self.servers.kill_and_wait(Server::Postgres).await?;
+        let enough = self.history.lock().counts.accepted + 20;
+        let begin = Instant::now();
+        // A take-back beyond the undo records, or an await, may keep the load waiting for PostgreSQL.
+        while self.history.lock().counts.accepted < enough && begin.elapsed() < UNDISTURBED_MAX / 10 {
+            tokio::time::sleep(POLL).await;
+        }
+        self.node.kill().await?;
+        self.servers.redis_command(&["FLUSHALL"]).await?;
+        self.servers.ensure(Server::Postgres).await?;
+        self.start_node(self.slot)
     }
 
     async fn clock_jump(&mut self, cycle: &Cycle, hold: Duration) -> anyhow::Result<Performed> {

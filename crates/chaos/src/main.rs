@@ -53,7 +53,10 @@ struct Arguments {
     /// Keep the directory of a good run too
     #[arg(long)]
     keep: bool,
-    /// Load, about
+    /// Lose accepted blocks on purpose: the run must fail
+    #[arg(long)]
+    sabotage: bool,
+    /// Load: blocks a second, about
     #[arg(long, value_name = "N", default_value_t = 200)]
     blocks_per_second: u64,
 }
@@ -94,6 +97,7 @@ fn main() -> anyhow::Result<()> {
         directory,
         keep: arguments.keep,
         blocks_per_second: arguments.blocks_per_second,
+        sabotage: arguments.sabotage,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let report = runtime.block_on(async {

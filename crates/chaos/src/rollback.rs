@@ -13,6 +13,8 @@ use serde_json::Value;
 pub struct Recorded {
     /// Ids of the blocks that were given up.
     pub blocks: HashSet<String>,
+    /// How many files there are.
+    pub files: usize,
     /// Heights that were gone back to.
     pub base_heights: HashSet<Height>,
 }
@@ -25,6 +27,7 @@ impl Recorded {
     pub fn of_run(root: &Path) -> anyhow::Result<Self> {
         let mut recorded = Self::default();
         for file in rollback_files(root) {
+            recorded.files += 1;
             let text = fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
             for line in text.lines() {
                 let value: Value =

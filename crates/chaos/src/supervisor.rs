@@ -57,6 +57,8 @@ pub struct RunOptions {
     pub keep: bool,
     /// Blocks a second, about.
     pub blocks_per_second: u64,
+    /// Loses accepted blocks on purpose before the first cycle: a run that does not fail then could never fail.
+    pub sabotage: bool,
 }
 
 /// A running run.
@@ -146,6 +148,10 @@ impl Supervisor {
         begin: Instant,
     ) -> anyhow::Result<()> {
         self.wait_for_progress("the first start").await?;
+        if options.sabotage {
+            self.lose_accepted_blocks().await?;
+            self.wait_for_progress("sabotage").await?;
+        }
         for cycle in Plan::new(options.seed, options.kinds.clone()) {
             let is_over = options.duration.is_some_and(|limit| begin.elapsed() >= limit)
                 || options.cycles.is_some_and(|limit| cycle.number > limit)
