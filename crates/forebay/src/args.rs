@@ -179,6 +179,14 @@ pub enum Command {
     /// Write all of something, one JSON object a line
     #[command(after_help = "Example:\n  forebay dump accounts --tier slow > accounts.jsonl")]
     Dump(DumpArgs),
+    /// Show what was done to PostgreSQL, and when
+    #[command(
+        after_help = "Examples:\n  forebay log\n  forebay log --height 100 --json\n  forebay log --since 15min --operation take-back\n  \
+        forebay log --file --outcome retry\n\n\
+        The newest that fit are shown, the newest last. PostgreSQL's own log has what was committed;\n\
+        --file shows the file of write_log_file, which has every attempt."
+    )]
+    Log(LogArgs),
     /// Make a network of its own and a signed chain, for demos and benchmarks
     #[command(
         after_help = "Example:\n  forebay generate --out net --accounts 1000 --blocks 500 --mix all\n  forebay replay net/blocks.jsonl --network net/profile.toml --genesis net/genesis.json"
@@ -284,6 +292,77 @@ pub struct DumpArgs {
 pub enum Dumped {
     /// All accounts, ordered by address as a number
     Accounts,
+}
+
+/// See [`Command::Log`].
+#[derive(Debug, Args)]
+pub struct LogArgs {
+    /// From this operation on
+    #[arg(long, value_name = "SEQ")]
+    pub from_seq: Option<u64>,
+    /// Up to this operation
+    #[arg(long, value_name = "SEQ")]
+    pub to_seq: Option<u64>,
+    /// What added or took back the block at this height
+    #[arg(long, value_name = "H", value_parser = clap::value_parser!(u32).range(1..))]
+    pub height: Option<u32>,
+    /// What began later than so long ago (15min, 2h, 7days) or then (2026-01-31, 2026-01-31T23:59:59Z)
+    #[arg(long, value_name = "DURATION|TIME")]
+    pub since: Option<String>,
+    /// What did this
+    #[arg(long, value_enum)]
+    pub operation: Option<Logged>,
+    /// The newest so many
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
+    pub limit: u32,
+    /// Every attempt instead, the failed ones too, from the configured file or this one
+    #[arg(long, value_name = "FILE", num_args = 0..=1)]
+    #[allow(clippy::option_option, reason = "not given, given, given with a value")]
+    pub file: Option<Option<PathBuf>>,
+    /// Attempts that ended so
+    #[arg(long, value_enum, requires = "file")]
+    pub outcome: Option<Attempted>,
+}
+
+/// What an operation did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Logged {
+    /// A block was added
+    Append,
+    /// Blocks were taken back
+    TakeBack,
+}
+
+impl Logged {
+    /// As the log has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Append => "append",
+            Self::TakeBack => "take-back",
+        }
+    }
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Attempted {
+    /// Committed
+    Ok,
+    /// Not, or nobody knew; another one followed
+    Retry,
+    /// Not, and not tried again
+    Failed,
+}
+
+impl Attempted {
+    /// As the log has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Retry => "retry",
+            Self::Failed => "failed",
+        }
+    }
 }
 
 /// See [`Command::Generate`].

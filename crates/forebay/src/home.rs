@@ -167,15 +167,27 @@ impl Home {
     /// # Errors
     /// Its password cannot be read.
     pub fn private_writer(&self, postgres: &PostgresServer) -> anyhow::Result<Config> {
-        let names = self.names();
-        let mut writer = postgres.config(&names.writer)?;
-        writer.dbname(&names.database).connect_timeout(self.settings.connect_timeout());
-        Ok(writer)
+        private_writer(postgres, &self.names(), self.settings.connect_timeout())
     }
 
-    fn names(&self) -> Names {
+    /// What database and roles of private servers are called.
+    pub fn names(&self) -> Names {
         Names::with_prefix(&self.settings.postgres_prefix)
     }
+}
+
+/// The writer's session on a private PostgreSQL.
+///
+/// # Errors
+/// Its password cannot be read.
+pub fn private_writer(
+    postgres: &PostgresServer,
+    names: &Names,
+    connect_timeout: Duration,
+) -> anyhow::Result<Config> {
+    let mut writer = postgres.config(&names.writer)?;
+    writer.dbname(&names.database).connect_timeout(connect_timeout);
+    Ok(writer)
 }
 
 fn yours(settings: &Settings, redis: &str, postgres: &str) -> anyhow::Result<Connections> {

@@ -9,6 +9,7 @@ mod exit;
 mod home;
 mod lines;
 mod logging;
+mod node_report;
 mod operations;
 mod output;
 mod reads;

@@ -11,13 +11,14 @@ use anyhow::Context as _;
 use forebay_fast::{At, FastError, FastErrorKind, FastOptions, FastTier, State};
 use forebay_ledger::ids::Height;
 use forebay_servers::{HeldBy, PostgresServer, PrivateServers};
+use forebay_slow::setup::Names;
 use forebay_slow::{ErrorKind as SlowErrorKind, SlowReader};
 use serde::Serialize;
 use tokio_postgres::Config;
 
 use crate::chain::Chain;
 use crate::exit::{Exit, Told};
-use crate::home::{Brought, Home, STOPPING_AFTER_A_READ};
+use crate::home::{Brought, Home, STOPPING_AFTER_A_READ, private_writer};
 use crate::screen::Screen;
 
 /// Pause between two looks at a server that is not there yet.
@@ -41,11 +42,25 @@ pub struct Reads {
     pub holder: Option<HeldBy>,
     /// Redis, if it has the chain.
     pub fast: Option<FastTier>,
-    /// PostgreSQL, as the writer role, which may read everything.
-    pub postgres: Config,
+    postgres: Postgres,
     connect_timeout: Duration,
     screen: Screen,
     borrowed: Option<Borrowed>,
+}
+
+/// Where PostgreSQL is. As the writer role, which may read everything.
+enum Postgres {
+    /// There.
+    At(Box<Config>),
+    /// The node's, which may be starting it, or do without it for a while. Looked for when it is needed.
+    OfNode { servers: Box<PrivateServers>, names: Names },
+}
+
+/// Whether Redis is asked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Redis {
+    Asked,
+    NotAsked,
 }
 
 impl Reads {
@@ -70,13 +85,30 @@ impl Reads {
     /// # Errors
     /// Configuration, unavailable.
     pub async fn open_in_any_state(home: &Home, screen: &Screen) -> anyhow::Result<Self> {
+        Self::find(home, screen, Redis::Asked).await
+    }
+
+    /// PostgreSQL alone, for what only it has.
+    ///
+    /// # Errors
+    /// Configuration, unavailable.
+    pub async fn open_slow(home: &Home, screen: &Screen) -> anyhow::Result<Self> {
+        Self::find(home, screen, Redis::NotAsked).await
+    }
+
+    async fn find(home: &Home, screen: &Screen, redis: Redis) -> anyhow::Result<Self> {
         let chain = Chain::load(&home.settings)?;
         let holder = home.holder()?;
         let connect_timeout = home.settings.connect_timeout();
         let reads = match &home.brought {
             Brought::Yours(connections) => Self {
-                fast: fast_tier(&connections.redis_url, &chain, connect_timeout, screen).await?,
-                postgres: connections.postgres.clone(),
+                fast: match redis {
+                    Redis::Asked => {
+                        fast_tier(&connections.redis_url, &chain, connect_timeout, screen).await?
+                    }
+                    Redis::NotAsked => None,
+                },
+                postgres: Postgres::At(Box::new(connections.postgres.clone())),
                 chain,
                 holder,
                 connect_timeout,
@@ -85,17 +117,16 @@ impl Reads {
             },
             Brought::Private if holder.is_some() => {
                 let servers = home.private_servers().await?;
-                let postgres = running_postgres(&servers, connect_timeout).await?;
-                let fast = match servers.running_redis().await? {
+                let running = if redis == Redis::Asked { servers.running_redis().await? } else { None };
+                let fast = match running {
                     Some(redis) => fast_tier(&redis.redis_url(), &chain, connect_timeout, screen).await?,
                     None => None,
                 };
-                let postgres = home.private_writer(&postgres)?;
                 Self {
                     chain,
                     holder,
                     fast,
-                    postgres,
+                    postgres: Postgres::OfNode { servers: Box::new(servers), names: home.names() },
                     connect_timeout,
                     screen: screen.clone(),
                     borrowed: None,
@@ -107,7 +138,7 @@ impl Reads {
                 }
                 let servers = home.private_servers().await?;
                 let (borrowed, postgres) = Borrowed::start(home.data_dir(), servers).await?;
-                let postgres = home.private_writer(&postgres)?;
+                let postgres = Postgres::At(Box::new(home.private_writer(&postgres)?));
                 Self {
                     chain,
                     holder,
@@ -170,7 +201,34 @@ impl Reads {
     /// # Errors
     /// Unavailable for longer than the configured time, permission, wrong database.
     pub async fn slow(&self) -> anyhow::Result<SlowReader> {
-        connect_slow(&self.postgres, self.connect_timeout).await
+        connect_slow(&self.postgres().await?, self.connect_timeout).await
+    }
+
+    /// The same, if it is there at once. Beside a node that has lost it, `status` need not wait.
+    ///
+    /// # Errors
+    /// Unavailable, permission, wrong database.
+    pub async fn slow_now(&self) -> anyhow::Result<(SlowReader, Config)> {
+        let config = self.postgres_within(Duration::ZERO).await?;
+        Ok((connect_slow(&config, Duration::ZERO).await?, config))
+    }
+
+    /// Where PostgreSQL is.
+    ///
+    /// # Errors
+    /// A node's own PostgreSQL is not there for longer than the configured time.
+    pub async fn postgres(&self) -> anyhow::Result<Config> {
+        self.postgres_within(self.connect_timeout).await
+    }
+
+    async fn postgres_within(&self, limit: Duration) -> anyhow::Result<Config> {
+        match &self.postgres {
+            Postgres::At(config) => Ok((**config).clone()),
+            Postgres::OfNode { servers, names } => {
+                let server = running_postgres(servers, limit).await?;
+                private_writer(&server, names, self.connect_timeout)
+            }
+        }
     }
 
     /// The tip's height: Redis' if it can be asked, else PostgreSQL's.

@@ -6,12 +6,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::Context as _;
 use forebay_fast::Holder;
 use forebay_servers::{DataDirLock, PrivateServers, RedisProfile};
-use forebay_store::{Node, NodeOptions, Observer, Running, Stopped, StoreError, WriteLog};
+use forebay_store::{Node, NodeOptions, Observer, Profile, Running, Stopped, StoreError, WriteLog};
+use tokio::task::JoinHandle;
 
 use crate::args::OnHardLimit;
 use crate::chain::Chain;
 use crate::exit::Told;
 use crate::home::{Brought, Connections, Home, host_name};
+use crate::node_report::Reporter;
 use crate::screen::Screen;
 use crate::signals::Signals;
 
@@ -23,12 +25,12 @@ pub struct Session {
     pub chain: Chain,
     /// Its servers.
     pub connections: Connections,
-    /// Whether what Redis acknowledged survives a loss of power.
-    pub is_durable: bool,
     running: Running,
     private: Option<PrivateServers>,
     drain_max: Duration,
     screen: Screen,
+    reporter: Reporter,
+    reporting: JoinHandle<()>,
     _lock: DataDirLock,
 }
 
@@ -65,16 +67,19 @@ impl Session {
             Brought::Yours(_) => None,
             Brought::Private => Some(home.private_servers().await?),
         };
+        let reporter = Reporter::new(home.data_dir());
+        let watched = Watched { screen, reporter: &reporter };
         let started = tokio::select! {
-            started = start_node(home, &chain, private.as_ref(), write_log, patience, screen) => started,
+            started = start_node(home, &chain, private.as_ref(), write_log, patience, watched) => started,
             () = signals.asked() => Err(interrupted("while the node was starting")),
         };
         match started {
             Ok(started) => Ok(Self {
+                reporting: reporter.follow(started.node.watch()),
+                reporter,
                 node: started.node,
                 chain,
                 connections: started.connections,
-                is_durable: started.is_durable,
                 running: started.running,
                 private,
                 drain_max: home.settings.drain_max(),
@@ -82,6 +87,7 @@ impl Session {
                 _lock: lock,
             }),
             Err(error) => {
+                reporter.ended();
                 if let Some(servers) = &private
                     && let Err(another) = stop_if_nothing_is_lost(servers, screen).await
                 {
@@ -124,7 +130,10 @@ impl Session {
     }
 
     async fn wind_up(mut self) -> anyhow::Result<Stopped> {
-        let stopped = self.running.ended().await.context("the node stopped")?;
+        let ended = self.running.ended().await;
+        self.reporting.abort();
+        self.reporter.ended();
+        let stopped = ended.context("the node stopped")?;
         if stopped.left_in_outbox > 0 {
             self.screen.always(format!(
                 "{} operations are accepted and not in PostgreSQL yet; the next start brings them there",
@@ -147,7 +156,13 @@ struct Started {
     node: Node,
     running: Running,
     connections: Connections,
-    is_durable: bool,
+}
+
+/// Who sees the phases of a start.
+#[derive(Clone, Copy)]
+struct Watched<'a> {
+    screen: &'a Screen,
+    reporter: &'a Reporter,
 }
 
 async fn start_node(
@@ -156,7 +171,7 @@ async fn start_node(
     private: Option<&PrivateServers>,
     write_log: Option<Arc<WriteLog>>,
     patience: Patience,
-    screen: &Screen,
+    Watched { screen, reporter }: Watched<'_>,
 ) -> anyhow::Result<Started> {
     let connections = match (&home.brought, private) {
         (Brought::Yours(connections), _) => (**connections).clone(),
@@ -190,16 +205,19 @@ async fn start_node(
     let phases = screen.phases();
     let observer: Observer = {
         let phases = Arc::clone(&phases);
-        Arc::new(move |progress| phases.observe(progress))
+        let reporter = reporter.clone();
+        Arc::new(move |progress| {
+            phases.observe(progress);
+            reporter.starting(progress);
+        })
     };
     let started = Node::start(options, observer).await;
     phases.finish();
     let (node, running) = started.map_err(of_start).context("starting the node")?;
-    let is_durable = node.fast().server_facts().await?.is_durable();
-    if !is_durable {
+    if node.progress().profile == Profile::Volatile {
         screen.say("this Redis keeps not everything on disk: what PostgreSQL lacks is lost when it or the machine dies");
     }
-    Ok(Started { node, running, connections, is_durable })
+    Ok(Started { node, running, connections })
 }
 
 fn open_write_log(home: &Home) -> anyhow::Result<Option<Arc<WriteLog>>> {

@@ -7,6 +7,7 @@ mod dump;
 mod feed;
 mod forgers;
 mod generate;
+mod log;
 mod pop;
 mod replay;
 mod run;
@@ -70,6 +71,7 @@ async fn attempt(cli: Cli, screen: &Screen, output: Output, signals: Signals) ->
         Command::Delegates(args) => delegates::run(&context, args).await,
         Command::Forgers(args) => forgers::run(&context, args).await,
         Command::Dump(args) => dump::run(&context, args).await,
+        Command::Log(args) => log::run(&context, args).await,
         Command::Generate(args) => generate::run(&context, args).await,
     }
 }

@@ -69,7 +69,7 @@ fn tell_ready(context: &Context, session: &Session, feed: Option<&str>) -> anyho
         let ready = json!({
             "ready": true, "network": network, "height": height, "blockId": id, "epoch": progress.position.epoch,
             "redis": session.connections.redis_url_without_password(), "feed": feed,
-            "durability": if session.is_durable { "durable" } else { "volatile" },
+            "durability": progress.profile.name(),
         });
         print(&ready.to_string())?;
     }

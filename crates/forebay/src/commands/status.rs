@@ -11,6 +11,7 @@ use tokio_postgres::{Config, NoTls};
 use super::Context;
 use crate::exit::Exit;
 use crate::home::{Brought, Home};
+use crate::node_report::NodeReport;
 use crate::output::table;
 use crate::reads::Reads;
 
@@ -24,9 +25,11 @@ struct Status {
     data_dir: String,
     /// A node, or another command that writes, has the data directory.
     running: bool,
-    /// `ready`, `starting` (and what exactly), `rewinding`, or `stopped`.
+    /// `ready`, `starting` (and what exactly), `rewinding`, `stopping` or `stopped`.
     phase: String,
     holder: Option<Holder>,
+    /// What the running node says of itself; null without one here.
+    node: Option<NodeReport>,
     epoch: Option<u64>,
     fast: Option<TierStatus>,
     slow: Option<TierStatus>,
@@ -101,6 +104,7 @@ async fn look(home: &Home, reads: &Reads) -> anyhow::Result<Status> {
         running: reads.has_node(),
         phase: if reads.has_node() { "starting" } else { "stopped" }.to_owned(),
         holder: reads.holder.as_ref().map(holder),
+        node: reads.holder.as_ref().and_then(|by| NodeReport::read(home.data_dir(), by.pid)),
         epoch: None,
         fast: None,
         slow: None,
@@ -108,9 +112,18 @@ async fn look(home: &Home, reads: &Reads) -> anyhow::Result<Status> {
         redis: None,
         postgres: None,
     };
-    look_at_slow(&mut status, &reads.postgres, reads, private).await?;
+    look_at_slow(&mut status, reads, private).await?;
     if let Some(fast) = &reads.fast {
         look_at_fast(&mut status, fast, private).await?;
+    }
+    // In the first phases of a start Redis still says what an earlier node left.
+    if let Some(node) = &status.node {
+        status.phase = match (node.phase.as_str(), node.phase_done.zip(node.phase_total)) {
+            ("ready", _) => status.phase.clone(),
+            ("stopping" | "stopped", _) => "stopping".to_owned(),
+            (phase, Some((done, total))) => format!("starting ({phase}, {done} of {total})"),
+            (phase, None) => format!("starting ({phase})"),
+        };
     }
     if let (Some(fast), Some(slow)) = (&status.fast, &status.slow) {
         status.lag = Some(Lag {
@@ -122,22 +135,20 @@ async fn look(home: &Home, reads: &Reads) -> anyhow::Result<Status> {
     Ok(status)
 }
 
-async fn look_at_slow(
-    status: &mut Status,
-    config: &Config,
-    reads: &Reads,
-    private: bool,
-) -> anyhow::Result<()> {
+async fn look_at_slow(status: &mut Status, reads: &Reads, private: bool) -> anyhow::Result<()> {
     let doing = "asking PostgreSQL how far it is";
-    let reader = match reads.slow().await {
-        Ok(reader) => reader,
-        // A node that is starting has not made the database yet.
-        Err(error) if reads.has_node() => {
-            reads.note(format!("PostgreSQL does not answer yet: {error:#}"));
-            return Ok(());
-        }
-        Err(error) => return Err(error.context(doing)),
+    let found = match reads.has_node() {
+        // A node that is starting has not made the database yet; one that runs may have lost it for a while.
+        true => match reads.slow_now().await {
+            Ok(found) => found,
+            Err(error) => {
+                reads.note(format!("PostgreSQL does not answer: {error:#}"));
+                return Ok(());
+            }
+        },
+        false => (reads.slow().await.context(doing)?, reads.postgres().await?),
     };
+    let (reader, config) = found;
     let position = match reader.reads().position().await {
         Ok(position) => position,
         Err(error) if reads.has_node() => {
@@ -152,8 +163,8 @@ async fn look_at_slow(
         epoch: position.epoch,
         seq: position.seq,
     });
-    let version = server_version(config).await.context(doing)?;
-    status.postgres = Some(Postgres { version, address: address_of(config), private });
+    let version = server_version(&config).await.context(doing)?;
+    status.postgres = Some(Postgres { version, address: address_of(&config), private });
     Ok(())
 }
 
@@ -238,9 +249,17 @@ fn text_of(status: &Status) -> String {
     ];
     let no_chain = if status.redis.is_some() { "no complete chain in it now" } else { "not running" };
     lines.push(("redis", status.fast.as_ref().map_or_else(|| no_chain.to_owned(), tier)));
-    lines.push(("postgres", status.slow.as_ref().map_or_else(|| "no chain in it now".to_owned(), tier)));
+    let no_chain = if status.postgres.is_some() { "no chain in it now" } else { "not there now" };
+    lines.push(("postgres", status.slow.as_ref().map_or_else(|| no_chain.to_owned(), tier)));
     if let Some(lag) = &status.lag {
         lines.push(("lag", format!("{} blocks, {} operations", lag.blocks, HumanCount(lag.operations))));
+    }
+    if let Some(node) = &status.node {
+        if let Some(profile) = &node.profile {
+            lines.push(("profile", profile.clone()));
+        }
+        let last_error = node.last_error.as_deref().unwrap_or("none that lasts");
+        lines.push(("retries", format!("{}, last error: {last_error}", HumanCount(node.retries))));
     }
     let whose = |private: bool| if private { "private" } else { "yours" };
     if let Some(redis) = &status.redis {

@@ -36,7 +36,7 @@ pub async fn run(context: &Context, args: VerifyArgs) -> anyhow::Result<i32> {
 async fn beside_node(context: &Context, deep: bool) -> anyhow::Result<Verification> {
     let reads = Reads::open(&context.home, &context.screen).await?;
     let outcome = match &reads.fast {
-        Some(fast) => compare(context, &reads.chain, fast.clone(), reads.postgres.clone(), deep).await,
+        Some(fast) => compare(context, &reads.chain, fast.clone(), reads.postgres().await?, deep).await,
         None => Err(Told::new(
             Exit::Unavailable,
             "not-ready",

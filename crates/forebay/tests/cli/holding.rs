@@ -1,7 +1,7 @@
 use rustix::process::Signal;
 use serde_json::json;
 
-use crate::support::{Place, asking, is_alive};
+use crate::support::{Place, asking, is_alive, sessions_of};
 
 #[test]
 fn beside_a_node_reads_work_and_writes_are_refused_with_who_holds_it() {
@@ -86,20 +86,4 @@ fn a_second_signal_ends_at_once_and_nothing_is_lost() {
     sessions.iter().for_each(|pid| signal(*pid, Signal::CONT));
     ended.with_code(143);
     assert_eq!(place.replay("blocks.jsonl", &place.blocks()[..3])["height"], 3);
-}
-
-/// The children of a postmaster that serve clients.
-fn sessions_of(postmaster: i32) -> Vec<i32> {
-    let mut sessions = Vec::new();
-    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
-        let Ok(pid) = entry.file_name().to_string_lossy().parse::<i32>() else { continue };
-        let stat = std::fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
-        let parent = stat.rsplit(") ").next().and_then(|rest| rest.split(' ').nth(1)?.parse().ok());
-        let title = std::fs::read_to_string(entry.path().join("cmdline")).unwrap_or_default();
-        if parent == Some(postmaster) && title.contains("forebay_writer") {
-            sessions.push(pid);
-        }
-    }
-    assert!(!sessions.is_empty(), "the node has a session on PostgreSQL");
-    sessions
 }

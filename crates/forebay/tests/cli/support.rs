@@ -126,11 +126,17 @@ impl Place {
 
     /// `forebay run` with a feed, ready.
     pub fn start_node(&self) -> RunningNode {
+        self.start_node_with(&[])
+    }
+
+    /// The same, with settings as the environment gives them.
+    pub fn start_node_with(&self, settings: &[(&str, &str)]) -> RunningNode {
         let genesis = self.oracle.join("genesis.json");
         let socket = self.path("feed.sock");
         let child = self
             .command(&["run", "--feed", socket.to_str().unwrap(), "--network", "rise-devnet", "--genesis"])
             .arg(genesis)
+            .envs(settings.iter().copied())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -198,6 +204,11 @@ impl RunningNode {
         Connection { stream: BufReader::new(UnixStream::connect(&self.socket).unwrap()) }
     }
 
+    /// How it ends by itself.
+    pub fn ended(mut self) -> Ended {
+        Ended::of(self.child.take().unwrap().wait_with_output().unwrap())
+    }
+
     /// Asks it to end with a signal; how it ended.
     pub fn end(mut self, signal: Signal) -> Ended {
         let child = self.child.take().unwrap();
@@ -243,4 +254,20 @@ impl Connection {
 /// A block's line as a feed takes it.
 pub fn asking(block: &str) -> String {
     format!("{{\"op\":\"block\",\"block\":{block}}}")
+}
+
+/// The children of a postmaster that serve clients.
+pub fn sessions_of(postmaster: i32) -> Vec<i32> {
+    let mut sessions = Vec::new();
+    for entry in fs::read_dir("/proc").unwrap().flatten() {
+        let Ok(pid) = entry.file_name().to_string_lossy().parse::<i32>() else { continue };
+        let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+        let parent = stat.rsplit(") ").next().and_then(|rest| rest.split(' ').nth(1)?.parse().ok());
+        let title = fs::read_to_string(entry.path().join("cmdline")).unwrap_or_default();
+        if parent == Some(postmaster) && title.contains("forebay_writer") {
+            sessions.push(pid);
+        }
+    }
+    assert!(!sessions.is_empty(), "the node has a session on PostgreSQL");
+    sessions
 }

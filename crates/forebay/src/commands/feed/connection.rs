@@ -185,7 +185,14 @@ async fn apply(block: CheckedBlock, driven: &Driven) -> Result<Answer, StoreErro
     let progress = driven.node.progress();
     let done_at = if accepted.is_new { accepted.position } else { position_of(&progress, accepted.height) };
     let durable = progress.durable.seq >= done_at.seq;
-    Ok(Answer::accepted(accepted.id, accepted.height, accepted.position, accepted.profile, durable, !accepted.is_new))
+    Ok(Answer::accepted(
+        accepted.id,
+        accepted.height,
+        accepted.position,
+        accepted.profile,
+        durable,
+        !accepted.is_new,
+    ))
 }
 
 /// The chain has its genesis block since it began; no other can follow.

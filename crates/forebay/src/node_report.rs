@@ -1,0 +1,158 @@
+//! What a running node tells of itself: `<data_dir>/node.json`, for `forebay status` beside it. It says what neither Redis
+//! nor PostgreSQL can: the phase of a start, attempts at PostgreSQL that failed, the last failure.
+//!
+//! A courtesy, not a promise: written a few times a second at most, not flushed to the disk, and believed only while the
+//! process that wrote it holds the data directory.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use forebay_store::{Phase, PhaseProgress, Progress};
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+const FILE: &str = "node.json";
+/// Between two writes, unless the phase changed: a reader is a person or a monitor that asks every few seconds.
+const INTERVAL: Duration = Duration::from_millis(250);
+
+/// The file's content.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeReport {
+    /// Who wrote it.
+    pub pid: u32,
+    /// What it is doing: a phase of the start, `ready`, `stopping`.
+    pub phase: String,
+    /// Steps of this phase done, of how many; null where nobody counts.
+    pub phase_done: Option<u64>,
+    /// See `phase_done`.
+    pub phase_total: Option<u64>,
+    /// What an acceptance survives: `durable` or `volatile`; null before Redis was asked.
+    pub profile: Option<String>,
+    /// Attempts at PostgreSQL that failed since the node was ready.
+    pub retries: u64,
+    /// The last failure, while it lasts.
+    pub last_error: Option<String>,
+    /// Operations accepted and not durable.
+    pub lag_operations: u64,
+    /// Bytes of their blocks.
+    pub lag_bytes: u64,
+}
+
+impl NodeReport {
+    /// What the process that holds the data directory says of itself, if it does.
+    pub fn read(data_dir: &Path, holder_pid: u32) -> Option<Self> {
+        let text = fs::read(data_dir.join(FILE)).ok()?;
+        let report: Self = serde_json::from_slice(&text).ok()?;
+        (report.pid == holder_pid).then_some(report)
+    }
+
+    fn of_start(progress: PhaseProgress) -> Self {
+        Self {
+            pid: std::process::id(),
+            phase: progress.phase.name().to_owned(),
+            phase_done: progress.total.map(|_| progress.done),
+            phase_total: progress.total,
+            ..Self::default()
+        }
+    }
+
+    fn of_node(progress: &Progress) -> Self {
+        Self {
+            pid: std::process::id(),
+            phase: progress.phase.name().to_owned(),
+            phase_done: None,
+            phase_total: None,
+            profile: Some(progress.profile.name().to_owned()),
+            retries: progress.retries,
+            last_error: progress.last_error.clone(),
+            lag_operations: progress.lag_operations as u64,
+            lag_bytes: progress.lag_bytes as u64,
+        }
+    }
+}
+
+/// Writes the file. Cheap to clone.
+#[derive(Clone)]
+pub struct Reporter {
+    path: PathBuf,
+    last: Arc<Mutex<Option<(Instant, Phase)>>>,
+}
+
+impl Reporter {
+    /// Of the process that holds this data directory.
+    pub fn new(data_dir: &Path) -> Self {
+        Self { path: data_dir.join(FILE), last: Arc::default() }
+    }
+
+    /// Tells of a start. A new phase is in the file when it returns.
+    pub fn starting(&self, progress: PhaseProgress) {
+        let report = NodeReport::of_start(progress);
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.as_ref().is_none_or(|(at, phase)| *phase != progress.phase || at.elapsed() >= INTERVAL) {
+            self.write(&report);
+            *last = Some((Instant::now(), progress.phase));
+        }
+    }
+
+    /// Tells of a node from now on, until the task is aborted or the node is gone.
+    pub fn follow(&self, mut node: watch::Receiver<Progress>) -> JoinHandle<()> {
+        let reporter = self.clone();
+        tokio::spawn(async move {
+            loop {
+                let report = NodeReport::of_node(&node.borrow_and_update());
+                reporter.write(&report);
+                tokio::time::sleep(INTERVAL).await;
+                if node.changed().await.is_err() {
+                    return;
+                }
+            }
+        })
+    }
+
+    /// Removes the file.
+    pub fn ended(&self) {
+        // One that stays is not believed.
+        let _ = fs::remove_file(&self.path);
+    }
+
+    fn write(&self, report: &NodeReport) {
+        if let Err(error) = self.replace(report) {
+            tracing::debug!(%error, path = %self.path.display(), "the node's report was not written");
+        }
+    }
+
+    /// A reader sees the old one or the new one, whole.
+    fn replace(&self, report: &NodeReport) -> io::Result<()> {
+        let draft = self.path.with_extension("json.draft");
+        fs::write(&draft, serde_json::to_vec(report)?)?;
+        fs::rename(&draft, &self.path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_is_believed_of_its_writer_alone_and_a_new_phase_is_told_at_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let reporter = Reporter::new(directory.path());
+        let pid = std::process::id();
+        assert_eq!(NodeReport::read(directory.path(), pid), None);
+        reporter.starting(PhaseProgress { phase: Phase::Claim, done: 0, total: None });
+        reporter.starting(PhaseProgress { phase: Phase::Drain, done: 3, total: Some(9) });
+        let report = NodeReport::read(directory.path(), pid).unwrap();
+        assert_eq!(
+            (report.phase.as_str(), report.phase_done, report.phase_total),
+            ("drain", Some(3), Some(9))
+        );
+        assert_eq!(NodeReport::read(directory.path(), pid + 1), None);
+        reporter.ended();
+        assert_eq!(NodeReport::read(directory.path(), pid), None);
+    }
+}

@@ -1,0 +1,136 @@
+use std::fs;
+use std::path::PathBuf;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+
+use crate::support::{Ended, Place, RunningNode, asking, is_alive, until};
+
+/// A PostgreSQL that is away for 2 s ends the node.
+const IMPATIENT: (&str, &str) = ("FOREBAY_LIMITS__NO_PROGRESS_SECONDS_MAX", "2");
+
+fn kill_postgres(place: &Place) {
+    let (_, postgres) = place.server_pids().unwrap();
+    kill_process(Pid::from_raw(postgres).unwrap(), Signal::KILL).unwrap();
+    until("PostgreSQL is gone", || !is_alive(postgres));
+}
+
+fn files(place: &Place, ending: &str) -> Vec<PathBuf> {
+    let entries = fs::read_dir(place.data_dir()).unwrap().map(|entry| entry.unwrap().path());
+    entries.filter(|path| path.to_str().unwrap().ends_with(ending)).collect()
+}
+
+/// Thirty durable blocks, then PostgreSQL dies for good, and ten operations are accepted: six blocks, two taken back, two
+/// that are there again. The node ends by itself.
+fn node_that_loses_postgres(place: &Place, settings: &[(&str, &str)]) -> Ended {
+    let blocks = place.blocks();
+    let node: RunningNode = place.start_node_with(settings);
+    let mut feed = node.connect();
+    blocks[1..30].iter().for_each(|block| feed.send(&asking(block)));
+    blocks[1..30].iter().for_each(|_| {
+        let answer = feed.receive();
+        assert_eq!((&answer["accepted"], &answer["profile"]), (&json!(true), &json!("durable")));
+    });
+    assert_eq!(feed.ask(r#"{"op":"await","height":30}"#)["durable"], true);
+    kill_postgres(place);
+    blocks[30..36].iter().for_each(|block| {
+        let answer = feed.ask(&asking(block));
+        assert_eq!((&answer["accepted"], &answer["durable"]), (&json!(true), &json!(false)), "{answer}");
+    });
+    assert_eq!(feed.ask(r#"{"op":"pop","count":2}"#)["height"], 34);
+    blocks[34..36].iter().for_each(|block| assert_eq!(feed.ask(&asking(block))["accepted"], true));
+    node.ended()
+}
+
+#[test]
+fn a_node_without_postgres_ends_with_its_own_code_goes_back_and_gets_its_operations_again() {
+    let Some(place) = Place::new() else { return };
+    let Some(straight) = Place::new() else { return };
+    let ended = node_that_loses_postgres(&place, &[IMPATIENT]);
+    let order = files(&place, ".jsonl").pop().expect("the order is written");
+    let ended = ended
+        .with_code(8)
+        .says("PostgreSQL made no progress for")
+        .says("limit 2 s")
+        .says("10 operations")
+        .says("the next start goes back to height 30")
+        .says("last error")
+        .says(order.to_str().unwrap());
+    assert!(!ended.stderr.contains("last error: none"), "{}", ended.stderr);
+    let record = fs::read_to_string(&order).unwrap();
+    assert_eq!(record.lines().count(), 11, "a header and every operation, the pops too:\n{record}");
+    let seqs: Vec<u64> = record
+        .lines()
+        .skip(1)
+        .map(|line| serde_json::from_str::<Value>(line).unwrap()["seq"].as_u64().unwrap())
+        .collect();
+    assert_eq!(seqs, (31..=40).collect::<Vec<_>>());
+
+    // The next start goes back; the file is a record from then on.
+    let node = place.start_node();
+    let status = place.run(&["status", "--json"]).with_code(0).json();
+    assert_eq!((&status["fast"]["height"], &status["slow"]["height"]), (&json!(30), &json!(30)));
+    node.end(Signal::TERM).with_code(0);
+    assert!(!order.exists());
+    let done = files(&place, ".jsonl.done").pop().expect("the record stays");
+    assert_eq!(fs::read_to_string(&done).unwrap(), record);
+
+    let replayed = place.run(&["replay", done.to_str().unwrap(), "--json"]).with_code(0).json();
+    assert_eq!((&replayed["height"], &replayed["durableHeight"]), (&json!(36), &json!(36)));
+    assert_eq!((&replayed["blocks"], &replayed["blocksTakenBack"]), (&json!(8), &json!(2)));
+    place.run(&["verify", "--deep"]).with_code(0);
+    straight.replay("blocks.jsonl", &straight.blocks()[..36]);
+    assert_eq!(place.dump("slow"), straight.dump("slow"));
+    assert_eq!(place.dump("fast"), straight.dump("fast"));
+    // A second time its base is not the tip any more.
+    place.run(&["replay", done.to_str().unwrap()]).with_code(1).says("line 1");
+}
+
+#[test]
+fn with_keep_the_node_ends_with_its_own_code_and_the_next_start_drains() {
+    let Some(place) = Place::new() else { return };
+    let ended = node_that_loses_postgres(&place, &[IMPATIENT, ("FOREBAY_ON_HARD_LIMIT", "keep")]);
+    ended.with_code(8).says("10 operations").says("the next start drains them");
+    assert_eq!(files(&place, ".jsonl"), Vec::<PathBuf>::new());
+    let status = place.run(&["status", "--json"]).with_code(0).json();
+    assert_eq!((&status["running"], &status["slow"]["height"]), (&json!(false), &json!(30)));
+    place.start_node().end(Signal::TERM).with_code(0).says("stopped at height 36");
+    place.run(&["verify", "--deep"]).with_code(0);
+}
+
+#[test]
+fn status_beside_a_node_that_lost_postgres_says_so_at_once() {
+    let Some(place) = Place::new() else { return };
+    let blocks = place.blocks();
+    let node = place.start_node();
+    let mut feed = node.connect();
+    assert_eq!(feed.ask(&asking(&blocks[1]))["accepted"], true);
+    assert_eq!(feed.ask(r#"{"op":"await","height":2}"#)["durable"], true);
+    let status = place.run(&["status", "--json"]).with_code(0).json();
+    assert_eq!((&status["node"]["retries"], &status["node"]["lastError"]), (&json!(0), &Value::Null));
+    assert_eq!((&status["node"]["phase"], &status["node"]["profile"]), (&json!("ready"), &json!("durable")));
+    kill_postgres(&place);
+    assert_eq!(feed.ask(&asking(&blocks[2]))["accepted"], true);
+    until("the failed attempts are told", || {
+        let status = place.run(&["status", "--json"]).with_code(0).json();
+        assert_eq!((&status["fast"]["height"], &status["slow"]), (&json!(3), &Value::Null));
+        status["node"]["retries"].as_u64().unwrap() > 1 && status["node"]["lastError"].is_string()
+    });
+    let shown = place.run(&["status"]).with_code(0);
+    assert!(shown.stdout.contains("last error: "), "{}", shown.stdout);
+    // Redis answers what needs no PostgreSQL.
+    assert_eq!(place.run(&["block", "3", "--json"]).with_code(0).json()["tier"], "fast");
+    node.end(Signal::KILL);
+    let status = place.run(&["status", "--json"]).with_code(0).json();
+    assert_eq!(status["node"], Value::Null, "a dead node's word is not believed");
+}
+
+#[test]
+fn an_order_that_is_moved_away_is_none_and_the_next_start_drains() {
+    let Some(place) = Place::new() else { return };
+    node_that_loses_postgres(&place, &[IMPATIENT]).with_code(8);
+    let order = files(&place, ".jsonl").pop().expect("the order is written");
+    fs::rename(&order, place.path("elsewhere.jsonl")).unwrap();
+    place.start_node().end(Signal::TERM).with_code(0).says("stopped at height 36");
+    place.run(&["verify", "--deep"]).with_code(0);
+}
