@@ -364,6 +364,14 @@ impl Owner {
                 });
                 Ok(())
             }
+            SyncEvent::Unanswered { error } => {
+                self.flight = Flight::Idle;
+                self.progress.send_modify(|progress| {
+                    progress.retries += 1;
+                    progress.last_error = Some(error);
+                });
+                Ok(())
+            }
             SyncEvent::Failed(error) => Err(error),
         }
     }

@@ -33,18 +33,21 @@ pub(crate) enum SyncEvent {
     Retrying { attempt: u32, error: String, wait: Duration },
     /// PostgreSQL is behind what it had committed before: it was put back to an older state. Nothing was written.
     Behind { found: Position },
+    /// A question found no answer; operations that came meanwhile need not wait for one.
+    Unanswered { error: String },
     /// The batch cannot be brought to PostgreSQL.
     Failed(StoreError),
 }
 
 /// How a batch ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Outcome {
     /// By this attempt.
     Committed(Committed),
     /// By an earlier one, whose answer was lost; or it was a question, and all is as it was.
     Durable,
     Behind(Position),
+    Unanswered(String),
 }
 
 /// Pauses between attempts: doubled each time, with jitter, up to the cap.
@@ -102,6 +105,7 @@ impl Syncer {
             let event = match self.commit(&batch, &events).await {
                 Ok(Outcome::Committed(_) | Outcome::Durable) => SyncEvent::Durable { seq: batch.new_seq },
                 Ok(Outcome::Behind(found)) => SyncEvent::Behind { found },
+                Ok(Outcome::Unanswered(error)) => SyncEvent::Unanswered { error },
                 Err(error) => SyncEvent::Failed(error),
             };
             let failed = matches!(event, SyncEvent::Failed(_));
@@ -136,6 +140,9 @@ impl Syncer {
             if decision == Decision::Stop || decision == Decision::Refuse {
                 self.record(&attempt, AttemptOutcome::Failed(Failure::from(&error)));
                 return Err(error);
+            }
+            if batch.operations.is_empty() {
+                return Ok(Outcome::Unanswered(error.to_string()));
             }
             self.record(&attempt, AttemptOutcome::Retry(Failure::from(&error)));
             let wait = back_off.next(decision == Decision::RetrySlowly);
