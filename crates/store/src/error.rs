@@ -118,6 +118,9 @@ impl StoreError {
     #[must_use]
     pub fn remedy(&self) -> &'static str {
         match self {
+            Self::Refused(Refusal::PreviousBlock { .. }) => {
+                "Send the blocks before it first; to follow another branch, take blocks back with `forebay pop`."
+            }
             Self::Refused(_) => {
                 "The block breaks a rule of this network: check that network and genesis block are the right ones."
             }

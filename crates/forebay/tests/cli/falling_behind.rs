@@ -134,3 +134,45 @@ fn an_order_that_is_moved_away_is_none_and_the_next_start_drains() {
     place.start_node().end(Signal::TERM).with_code(0).says("stopped at height 36");
     place.run(&["verify", "--deep"]).with_code(0);
 }
+
+#[test]
+fn one_signal_ends_a_replay_whose_postgres_is_gone_within_the_drain_time() {
+    use std::io::Write as _;
+    let Some(place) = Place::new() else { return };
+    let blocks = place.blocks();
+    // The directory knows its network from here on.
+    place.replay("first", &blocks[1..2]);
+    let mut replay = place
+        .command(&["replay", "-", "--json"])
+        .env("FOREBAY_DRAIN_SECONDS", "2")
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = replay.stdin.take().unwrap();
+    blocks[1..30].iter().for_each(|block| writeln!(lines, "{block}").unwrap());
+    until("the node is up", || tip(&place) == Some(30));
+    kill_postgres(&place);
+    blocks[30..60].iter().for_each(|block| writeln!(lines, "{block}").unwrap());
+    // All is read, and the replay waits for PostgreSQL.
+    drop(lines);
+    until("all is accepted", || tip(&place) == Some(60));
+    let asked = std::time::Instant::now();
+    kill_process(Pid::from_raw(i32::try_from(replay.id()).unwrap()).unwrap(), Signal::TERM).unwrap();
+    let output = replay.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(143), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(asked.elapsed().as_secs() < 20, "it took {:?}", asked.elapsed());
+    let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(summary["error"]["kind"], "interrupted", "{summary}");
+    // Nothing accepted is lost.
+    let again = place.replay("more", &blocks[60..62]);
+    assert_eq!((&again["height"], &again["durableHeight"]), (&json!(62), &json!(62)), "{again}");
+}
+
+/// The height that Redis has, once there is a node.
+fn tip(place: &Place) -> Option<u64> {
+    let output = place.command(&["status", "--json"]).output().unwrap();
+    let status: Value = serde_json::from_slice(&output.stdout).ok()?;
+    status["fast"]["height"].as_u64()
+}

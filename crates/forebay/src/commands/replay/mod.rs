@@ -96,9 +96,13 @@ pub async fn run(context: &Context, args: ReplayArgs) -> anyhow::Result<i32> {
 /// Before anything is started: a missing file is known at once.
 fn check_files(files: &[PathBuf]) -> anyhow::Result<()> {
     for file in files.iter().filter(|file| !source::is_stdin(file)) {
-        std::fs::File::open(file).map_err(|error| {
-            Told::refused("file", format!("{} cannot be read: {error}", file.display()), "Check the path.")
-        })?;
+        let told = |what: String| {
+            Told::refused("file", format!("{} cannot be read: {what}", file.display()), "Check the path.")
+        };
+        std::fs::File::open(file).map_err(|error| told(error.to_string()))?;
+        if file.is_dir() {
+            return Err(told("it is a directory".to_owned()).into());
+        }
     }
     Ok(())
 }
@@ -140,11 +144,16 @@ async fn replay(
         };
         let Some(batch) = batch else { break };
         for line in batch {
-            if context.signals.exit_code().is_some() {
-                signalled = true;
-                break 'lines;
-            }
-            if let Err(failure) = replay.take(line).await {
+            // A line may wait for as long as PostgreSQL is away.
+            let taken = tokio::select! {
+                biased;
+                () = context.signals.asked() => {
+                    signalled = true;
+                    break 'lines;
+                }
+                taken = replay.take(line) => taken,
+            };
+            if let Err(failure) = taken {
                 match failure {
                     Failure::Line(error) => refused = Some(error),
                     Failure::Node(error) => return Err(error),
@@ -158,6 +167,13 @@ async fn replay(
         refused = Some(interrupted("before all was read; what was accepted stays"));
     }
     let summary = replay.finish(context).await?;
+    let progress = session.node.progress();
+    if refused.is_none()
+        && context.signals.exit_code().is_some()
+        && progress.durable.seq < progress.position.seq
+    {
+        refused = Some(interrupted("before all was durable; what was accepted stays"));
+    }
     Ok((summary, refused))
 }
 
@@ -285,7 +301,12 @@ impl Replay<'_> {
         let accepted_seconds = self.begun.elapsed();
         let progress = self.session.node.progress();
         self.meter.waiting();
-        let durable = self.until_durable(progress.position).await.context("waiting until all is durable")?;
+        // After a signal the end drains, for as long as the settings say; here nobody waits for it.
+        let durable = tokio::select! {
+            biased;
+            durable = self.until_durable(progress.position) => durable.context("waiting until all is durable")?,
+            () = context.signals.asked() => self.session.node.progress().durable,
+        };
         let seconds = self.begun.elapsed();
         self.meter.finish();
         if context.signals.exit_code().is_some() && durable.seq < progress.position.seq {
