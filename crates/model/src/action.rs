@@ -116,8 +116,8 @@ impl World {
             actions.extend(self.replica.filter(|copy| *copy != self.redis).map(|_| Action::StaleRedis));
         }
         if left.put_backs > 0 {
-            let seqs = self.redis.base..=self.postgres.seq;
-            let choices = seqs.flat_map(|seq| [(seq, false), (seq, true)]);
+            let seqs = [self.postgres.seq_before, self.postgres.seq];
+            let choices = seqs.into_iter().flat_map(|seq| [(seq, false), (seq, true)]);
             actions.extend(
                 choices
                     .filter(|(seq, before)| self.may_put_back(*seq, *before))
@@ -131,11 +131,12 @@ impl World {
         let left = self.left;
         match node.phase {
             Phase::Stopped => {
-                actions.extend(self.may_look(rules, who).then_some(Action::GoOn(who, Phase::Stopped)));
+                actions.extend(self.may_look(who).then_some(Action::GoOn(who, Phase::Stopped)));
                 return;
             }
             Phase::Running => self.possible_of_running(rules, who, actions),
             Phase::Draining | Phase::Healing => {}
+            Phase::Looked if !self.may_choose(rules, who) => {}
             phase => actions.push(Action::GoOn(who, phase)),
         }
         if node.syncs() {
@@ -250,13 +251,17 @@ impl World {
     }
 
     fn go_on(&mut self, rules: Rules, who: Who, phase: Phase) {
+        let uses_redis = matches!(phase, Phase::Deciding | Phase::Cleaning | Phase::Loading | Phase::Opening);
+        if uses_redis && !self.node(who).may_use_redis(rules) {
+            return self.stop(who);
+        }
         match phase {
             Phase::Stopped => self.look(rules, who),
             Phase::Looked => self.choose_epoch(rules, who),
             Phase::Claiming => self.claim(rules, who),
             Phase::TakingOver => self.take_over(rules, who),
             Phase::Deciding => self.decide(rules, who),
-            Phase::Snapshotting => self.snapshot(who),
+            Phase::Snapshotting => self.snapshot(rules, who),
             Phase::Cleaning => self.begin_clean(rules, who),
             Phase::Loading => self.load(rules, who),
             Phase::Opening => self.open(rules, who),

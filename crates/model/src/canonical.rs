@@ -31,6 +31,7 @@ impl World {
     fn for_each_epoch(&mut self, mut take: impl FnMut(&mut u8)) {
         for node in &mut self.nodes {
             take(&mut node.seen);
+            take(&mut node.seen_slow);
             take(&mut node.next);
             take(&mut node.epoch);
             node.order.iter_mut().for_each(|order| take(&mut order.epoch));

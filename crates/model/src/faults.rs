@@ -74,9 +74,10 @@ impl World {
             && found.seq - seq <= ENTRIES_KEPT
     }
 
-    /// PostgreSQL is put back to an older state.
+    /// PostgreSQL is put back to an older state: before its last transaction, or before the last takeover.
     pub(crate) fn put_back(&mut self, seq: u8, to_epoch_before: bool) {
         self.left.put_backs -= 1;
+        self.truth.put_back = true;
         let found = self.postgres;
         let log = found.log.first(seq);
         self.postgres = Postgres {
@@ -84,6 +85,7 @@ impl World {
             seq,
             chain: log.chain().unwrap_or_default(),
             log,
+            seq_before: seq,
             raised_at: found.raised_at.min(seq),
             epoch_before: found.epoch_before,
         };

@@ -32,6 +32,7 @@ impl World {
         }
         self.postgres = Postgres {
             seq: commit.expected + commit.ops.len(),
+            seq_before: found.seq,
             chain,
             log: found.log.and(commit.ops),
             ..found
@@ -45,9 +46,11 @@ impl World {
     }
 
     /// Makes an epoch the only one that may write.
-    pub(crate) fn do_take_over(&mut self, rules: Rules, epoch: u8) -> Result<(), Refused> {
+    pub(crate) fn do_take_over(&mut self, rules: Rules, seen: u8, epoch: u8) -> Result<(), Refused> {
         let found = self.postgres.epoch;
-        if found >= epoch && rules.has(Rule::TakeOverOnlyRaises) {
+        let raises = found < epoch || !rules.has(Rule::TakeOverOnlyRaises);
+        let unchanged = found == seen || !rules.has(Rule::TakeOverComparesEpoch);
+        if !raises || !unchanged {
             return Err(Refused);
         }
         if found > epoch {

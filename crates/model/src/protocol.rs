@@ -51,10 +51,9 @@ impl Model for Protocol {
                 |_, world: &World| world.redis_is_a_fold(),
             ),
             Property::always("what was trimmed is durable", |_, world: &World| world.trimmed_is_durable()),
-            Property::always(
-                "a node's durable operations are in PostgreSQL",
-                |protocol: &Protocol, world: &World| world.told_durable_is_durable(protocol.bounds),
-            ),
+            Property::always("a node's durable operations are in PostgreSQL", |_, world: &World| {
+                world.told_durable_is_durable()
+            }),
             Property::always(
                 "tip of Redis = tip of PostgreSQL + tail, for the owner of both",
                 |_, world: &World| world.tail_closes_the_distance(),
@@ -114,9 +113,8 @@ impl World {
             || redis.outbox_first <= self.postgres.seq + 1
     }
 
-    fn told_durable_is_durable(&self, bounds: Bounds) -> bool {
-        let was_put_back = self.left.put_backs < bounds.put_backs;
-        was_put_back
+    fn told_durable_is_durable(&self) -> bool {
+        self.truth.put_back
             || self.nodes.iter().all(|node| node.phase == Phase::Looked || node.durable <= self.postgres.seq)
     }
 

@@ -11,14 +11,18 @@ pub enum Rule {
     StepChecksTip,
     /// An outbox entry's id `<epoch>-<seq>` must be above the last one's.
     OutboxIdsGrow,
+    /// Before Redis is asked what became of a step, the connection that the step went over is killed.
+    OldConnectionIsKilled,
     /// Clean, restore and trim are refused unless their epoch owns the chain.
     UpkeepChecksEpoch,
     /// The chain is claimed in Redis only if its owner is still as it was seen.
     ClaimComparesOwner,
     /// Who finds no owner in Redis, though PostgreSQL names an epoch, watches for a living one before it claims.
     ClaimWaitsWithoutOwner,
-    /// The epoch in PostgreSQL is only ever raised.
+    /// PostgreSQL is taken over only if its epoch is below the new one.
     TakeOverOnlyRaises,
+    /// PostgreSQL is taken over only if its epoch is still the one that was seen.
+    TakeOverComparesEpoch,
     /// A transaction's first statement moves the position only at its own epoch.
     PositionChecksEpoch,
     /// A transaction's first statement moves the position only from the seq that it expects.
@@ -29,6 +33,8 @@ pub enum Rule {
     DrainBeforeRestore,
     /// A start drops the outbox only when it was drained.
     DrainBeforeClean,
+    /// A restore takes PostgreSQL only as the node left it: own epoch, and the seq that was drained up to.
+    SnapshotIsCompared,
     /// Only what PostgreSQL has flushed is trimmed from the outbox.
     TrimOnlyDurable,
     /// The newest entries stay in the outbox after they are durable.
@@ -41,8 +47,9 @@ pub enum Rule {
     LostStepIsNotDone,
     /// A Redis that refuses, or is silent, is asked whether it still has this chain, and is healed if not.
     IdentityIsChecked,
-    /// Another run of Redis is written to only when PostgreSQL still names this node's epoch.
-    NewRunAsksPostgres,
+    /// Another run of Redis is written to only when PostgreSQL still names this node's epoch; a start or a restore that
+    /// was under way begins again.
+    NewRunIsNoticed,
     /// A node raises its own epoch (to heal) only while PostgreSQL names no higher one.
     RaiseOnlyOverOwn,
     /// The tail in memory goes to PostgreSQL before Redis is restored from it.
@@ -55,37 +62,43 @@ pub enum Rule {
     RollbackIsMarked,
     /// A rollback file orders nothing once a later epoch has restored Redis.
     RollbackIsBound,
+    /// A rollback goes back to the base that its file names: what PostgreSQL lacks below is drained first.
+    RollbackKeepsItsBase,
 }
 
 impl Rule {
     /// All of them.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 30] = [
         Self::StepChecksEpoch,
         Self::StepChecksSeq,
         Self::StepChecksTip,
         Self::OutboxIdsGrow,
+        Self::OldConnectionIsKilled,
         Self::UpkeepChecksEpoch,
         Self::ClaimComparesOwner,
         Self::ClaimWaitsWithoutOwner,
         Self::TakeOverOnlyRaises,
+        Self::TakeOverComparesEpoch,
         Self::PositionChecksEpoch,
         Self::PositionChecksSeq,
         Self::OutboxReadAfterClaim,
         Self::DrainBeforeRestore,
         Self::DrainBeforeClean,
+        Self::SnapshotIsCompared,
         Self::TrimOnlyDurable,
         Self::KeepRecentEntries,
         Self::LostCommitIsNotFailed,
         Self::LostCommitIsNotDone,
         Self::LostStepIsNotDone,
         Self::IdentityIsChecked,
-        Self::NewRunAsksPostgres,
+        Self::NewRunIsNoticed,
         Self::RaiseOnlyOverOwn,
         Self::TailBeforeHeal,
         Self::OlderPostgresIsFed,
         Self::RollbackIsObeyed,
         Self::RollbackIsMarked,
         Self::RollbackIsBound,
+        Self::RollbackKeepsItsBase,
     ];
 }
 

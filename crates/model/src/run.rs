@@ -15,7 +15,7 @@ impl Node {
 
     /// Whether it may talk to the Redis that runs now.
     pub(crate) fn may_use_redis(&self, rules: Rules) -> bool {
-        self.sees_run || !rules.has(Rule::NewRunAsksPostgres)
+        self.sees_run || !rules.has(Rule::NewRunIsNoticed)
     }
 
     /// Whether it brings operations to PostgreSQL.
@@ -60,13 +60,12 @@ impl World {
         self.node_mut(who).step = Request::Unknown;
     }
 
-    /// After a lost answer: what does Redis have? The old connection is killed first, so nothing arrives from it any more.
+    /// After a lost answer: what does Redis have?
     pub(crate) fn ask_head(&mut self, rules: Rules, who: Who) {
         let node = *self.node(who);
-        for slot in
-            self.late_steps.iter_mut().filter(|slot| slot.is_some_and(|step| step.epoch == node.epoch))
-        {
-            *slot = None;
+        if rules.has(Rule::OldConnectionIsKilled) {
+            let own = |slot: &&mut Option<Step>| slot.is_some_and(|step| step.epoch == node.epoch);
+            self.late_steps.iter_mut().filter(own).for_each(|slot| *slot = None);
         }
         let Some(op) = node.op else { return };
         if !rules.has(Rule::LostStepIsNotDone) {
@@ -155,7 +154,7 @@ impl World {
     /// An idle Syncer asks whether PostgreSQL is where it was.
     pub(crate) fn position_differs(&mut self, rules: Rules, who: Who) {
         let (node, found) = (*self.node(who), self.postgres);
-        if found.epoch <= node.epoch && found.seq <= node.durable && node.phase == Phase::Running {
+        if found.epoch <= node.epoch && found.seq <= node.durable && node.phase != Phase::Draining {
             self.feed_again(rules, who);
         } else {
             self.stop(who);

@@ -7,10 +7,10 @@ use crate::world::{Broken, Node, Phase, Readiness, Reason, Request, Who, World};
 
 impl World {
     /// Whether a start may go on after it looked for a living holder.
-    pub(crate) fn may_look(&self, rules: Rules, who: Who) -> bool {
+    pub(crate) fn may_look(&self, who: Who) -> bool {
         let other = self.node(who.other());
         let is_seen = other.is_alive() && !other.silent;
-        !is_seen || (self.redis.owner == 0 && !rules.has(Rule::ClaimWaitsWithoutOwner))
+        !is_seen || self.redis.owner == 0
     }
 
     /// A stopped node looks who owns Redis, and finds nobody alive.
@@ -43,6 +43,15 @@ impl World {
         node.next = owner.max(node.epoch);
     }
 
+    /// Whether a start may go on when it reads PostgreSQL's epoch. A higher one than Redis' owner says that Redis lost its
+    /// owner: who that is may be alive and just about to come back.
+    pub(crate) fn may_choose(&self, rules: Rules, who: Who) -> bool {
+        let (node, other) = (self.node(who), self.node(who.other()));
+        let owner_is_lost = self.postgres.epoch > node.seen;
+        let waits = owner_is_lost && node.reason == Reason::Start && rules.has(Rule::ClaimWaitsWithoutOwner);
+        !(waits && other.is_alive() && !other.silent)
+    }
+
     /// The epoch in PostgreSQL; the new one is above all.
     pub(crate) fn choose_epoch(&mut self, rules: Rules, who: Who) {
         let found = self.postgres.epoch;
@@ -51,6 +60,7 @@ impl World {
             return self.stop(who);
         }
         let node = self.node_mut(who);
+        node.seen_slow = found;
         node.next = node.next.max(found) + 1;
         node.phase = Phase::Claiming;
     }
@@ -78,7 +88,7 @@ impl World {
     /// Takes the chain over in PostgreSQL.
     pub(crate) fn take_over(&mut self, rules: Rules, who: Who) {
         let node = *self.node(who);
-        if self.do_take_over(rules, node.next).is_err() {
+        if self.do_take_over(rules, node.seen_slow, node.next).is_err() {
             return self.stop(who);
         }
         // A displaced node that nobody could see may have held the only copy of its tail: silence and loss together.
@@ -88,7 +98,7 @@ impl World {
         let found = self.postgres;
         let node = self.node_mut(who);
         node.epoch = node.next;
-        node.next = 0;
+        (node.next, node.seen_slow) = (0, 0);
         match node.reason {
             Reason::Start => {
                 node.phase = Phase::Deciding;
@@ -111,10 +121,7 @@ impl World {
         if let Some(order) = node.order {
             let stands = !has_state || redis.epoch <= order.epoch || !rules.has(Rule::RollbackIsBound);
             if stands && rules.has(Rule::RollbackIsObeyed) {
-                let node = self.node_mut(who);
-                node.obeys = true;
-                node.phase = Phase::Snapshotting;
-                return;
+                return self.obey(rules, who);
             }
             if stands
                 && has_state
@@ -150,9 +157,27 @@ impl World {
         };
     }
 
+    /// Everything beyond the base is given up.
+    fn obey(&mut self, rules: Rules, who: Who) {
+        let (redis, node) = (self.redis, *self.node(who));
+        let base = node.order.map_or(0, |order| order.first.saturating_sub(1));
+        let below = base.saturating_sub(node.durable);
+        let entries = (redis.state == Readiness::Ready).then(|| redis.entries_after(node.durable)).flatten();
+        let node = self.node_mut(who);
+        node.obeys = true;
+        if rules.has(Rule::RollbackKeepsItsBase) {
+            node.tail = entries.unwrap_or_default().first(below);
+        }
+        node.phase = if node.tail.is_empty() { Phase::Snapshotting } else { Phase::Draining };
+    }
+
     /// What the restore will load.
-    pub(crate) fn snapshot(&mut self, who: Who) {
-        let found = self.postgres;
+    pub(crate) fn snapshot(&mut self, rules: Rules, who: Who) {
+        let (node, found) = (*self.node(who), self.postgres);
+        let as_left = (found.epoch, found.seq) == (node.epoch, node.durable);
+        if rules.has(Rule::SnapshotIsCompared) && !as_left {
+            return self.stop(who);
+        }
         let node = self.node_mut(who);
         node.durable = found.seq;
         node.chain = found.chain;
@@ -208,7 +233,7 @@ impl World {
         {
             self.break_promise(Broken::TiersDiffer);
         }
-        self.truth.redis_lost = false;
+        self.truth.redis_lost &= self.postgres.epoch != node.epoch;
         let marks = node.obeys && rules.has(Rule::RollbackIsMarked);
         let node = self.node_mut(who);
         node.obeys = false;
@@ -230,10 +255,16 @@ impl World {
         let whole = self.redis.state == Readiness::Ready
             && self.redis.seq >= node.seq()
             && self.postgres.seq >= node.durable;
-        if matches!(node.phase, Phase::Running | Phase::Healing) && owns_both && whole {
+        if matches!(node.phase, Phase::Running | Phase::Healing) && owns_both && whole && !self.truth.put_back
+        {
             self.break_promise(Broken::StoppedWithoutCause);
         }
+        let unseen = node.silent;
         self.end_process(who);
+        // A node that nobody could see, and a Redis that lost something: both copies went, by two faults.
+        if unseen && self.truth.redis_lost {
+            self.excuse();
+        }
     }
 
     /// The process is gone; what it sent may still arrive.

@@ -49,7 +49,9 @@ pub struct Postgres {
     pub chain: Ops,
     /// What was done to it, in order. Not in the real database: for the invariants.
     pub log: Ops,
-    /// The epoch before the last takeover, and the seq at it: what an older copy of the database has.
+    /// The position's seq before the last transaction: what an older copy of the database has.
+    pub seq_before: u8,
+    /// The epoch before the last takeover.
     pub epoch_before: u8,
     /// Seq at the last takeover.
     pub raised_at: u8,
@@ -137,6 +139,8 @@ pub struct Node {
     pub sees_run: bool,
     /// The owner that it saw in Redis.
     pub seen: u8,
+    /// The epoch that it saw in PostgreSQL.
+    pub seen_slow: u8,
     /// The epoch that it claims.
     pub next: u8,
     /// The epoch that it holds.
@@ -221,6 +225,8 @@ pub struct Truth {
     pub parents: Ops,
     /// Redis lost something and was not restored since: whoever holds the tail in memory then has the only copy.
     pub redis_lost: bool,
+    /// PostgreSQL was put back some time.
+    pub put_back: bool,
     /// The first promise that was broken.
     pub broken: Option<Broken>,
 }
