@@ -22,6 +22,7 @@ use crate::restore::RestoreFrom;
 use crate::retention::Retention;
 use crate::rollback::{self, Base, GivenUp};
 use crate::start::{Heartbeat, ago, check_contiguous, check_overlap, operations_of};
+use crate::syncer::BackOff;
 use crate::writer::operation_bytes;
 
 /// Claims that may be tried again because a heartbeat came in between.
@@ -92,20 +93,42 @@ impl Owner {
         self.until_synced().await?;
         reach("heal.synced");
         self.settle_flight().await?;
-        let mut back_off = crate::syncer::BackOff::new();
-        let since = Instant::now();
+        let (since, mut back_off) = (Instant::now(), BackOff::new());
         loop {
-            let error = match self.claim_and_restore().await {
+            match self.claim_and_restore().await {
                 Ok(()) => return Ok(()),
-                Err(error) => error,
-            };
-            let again = matches!(decide(&error), Decision::Retry | Decision::Ask | Decision::RetrySlowly);
-            if !again || since.elapsed() > self.options.limits.no_progress_max {
-                return Err(error);
+                Err(error) => self.bear(error, since, &mut back_off).await?,
             }
-            tracing::warn!(%error, "restoring Redis is tried again");
-            tokio::time::sleep(back_off.next(false)).await;
         }
+    }
+
+    /// Redis from PostgreSQL, while that comes and goes.
+    pub(crate) async fn restore_patiently(&mut self) -> Result<(), StoreError> {
+        let (since, mut back_off) = (Instant::now(), BackOff::new());
+        loop {
+            match self.restore().await {
+                Ok(()) => return Ok(()),
+                Err(error) => self.bear(error, since, &mut back_off).await?,
+            }
+        }
+    }
+
+    /// A pause before the next try, if the failure may pass and the time is not up.
+    pub(crate) async fn bear(
+        &self,
+        error: StoreError,
+        since: Instant,
+        back_off: &mut BackOff,
+    ) -> Result<(), StoreError> {
+        if !matches!(decide(&error), Decision::Retry | Decision::Ask | Decision::RetrySlowly) {
+            return Err(error);
+        }
+        if since.elapsed() > self.options.limits.no_progress_max {
+            return Err(StoreError::Stopped(error.to_string()));
+        }
+        tracing::warn!(%error, "trying again");
+        tokio::time::sleep(back_off.next(false)).await;
+        Ok(())
     }
 
     async fn claim_and_restore(&mut self) -> Result<(), StoreError> {
@@ -124,6 +147,7 @@ impl Owner {
             limits: &self.options.limits,
             genesis_account: self.genesis_account(),
             epoch: self.writer.epoch,
+            seq: self.durable.seq,
         }
         .run(self.observe.as_ref())
         .await?;
@@ -155,6 +179,12 @@ impl Owner {
                 )));
             }
             let at_slow = slow.position().await?.epoch;
+            if at_slow > self.writer.epoch {
+                // Redis may have been emptied since; PostgreSQL remembers who came after us.
+                return Err(StoreError::Held(format!(
+                    "another node took the chain over with epoch {at_slow}"
+                )));
+            }
             let highest = [self.writer.epoch, at_slow, seen, owner.as_ref().map_or(0, |owner| owner.epoch)];
             let epoch = highest.into_iter().max().unwrap_or(0) + 1;
             claims += 1;

@@ -36,6 +36,8 @@ pub(crate) struct RestoreFrom<'a> {
     pub(crate) limits: &'a Limits,
     pub(crate) genesis_account: Address,
     pub(crate) epoch: u64,
+    /// What PostgreSQL is known to have.
+    pub(crate) seq: u64,
 }
 
 impl RestoreFrom<'_> {
@@ -46,6 +48,14 @@ impl RestoreFrom<'_> {
         let snapshot = reader.snapshot().await?;
         let reads = || snapshot.reads();
         let slow = reads().position().await?;
+        // Before anything is removed: a PostgreSQL that went back meanwhile would take the outbox with it.
+        if (slow.epoch, slow.seq) != (self.epoch, self.seq) {
+            return Err(StoreError::Disagreement(format!(
+                "PostgreSQL is at epoch {} operation {}, not at epoch {} operation {}: it was put back to an older state, or \
+                 another node took over",
+                slow.epoch, slow.seq, self.epoch, self.seq
+            )));
+        }
         let tip = reads().tip().await?;
         let counts = reads().counts().await?;
 

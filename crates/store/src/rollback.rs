@@ -75,8 +75,18 @@ pub(crate) fn write<'a>(
     Ok(name)
 }
 
+/// An order that stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Order {
+    pub(crate) path: PathBuf,
+    /// Whose operations it gives up.
+    pub(crate) epoch: u64,
+    /// The last operation that it does not give up.
+    pub(crate) seq: u64,
+}
+
 /// The orders that stand for this chain, oldest first.
-pub(crate) fn orders(directory: &Path, profile: &NetworkProfile) -> io::Result<Vec<PathBuf>> {
+pub(crate) fn orders(directory: &Path, profile: &NetworkProfile) -> io::Result<Vec<Order>> {
     let entries = match fs::read_dir(directory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         other => other?,
@@ -85,20 +95,28 @@ pub(crate) fn orders(directory: &Path, profile: &NetworkProfile) -> io::Result<V
     for entry in entries {
         let path = entry?.path();
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        if name.starts_with(PREFIX) && name.ends_with(SUFFIX) && chain_of(&path)? == profile.name {
-            found.push(path);
+        if name.starts_with(PREFIX) && name.ends_with(SUFFIX) {
+            let (chain, epoch, seq) = header_of(&path)?;
+            if chain == profile.name {
+                found.push(Order { path, epoch, seq });
+            }
         }
     }
-    found.sort();
+    found.sort_by_key(|order| (order.epoch, order.seq));
     Ok(found)
 }
 
-fn chain_of(path: &Path) -> io::Result<String> {
+fn header_of(path: &Path) -> io::Result<(String, u64, u64)> {
     let mut line = String::new();
     BufReader::new(File::open(path)?).read_line(&mut line)?;
     let header: Value = serde_json::from_str(&line).map_err(io::Error::other)?;
-    let chain = header.get("rollback").and_then(|rollback| rollback.get("chain")).and_then(Value::as_str);
-    Ok(chain.unwrap_or_default().to_owned())
+    let field = |name: &str| header.get("rollback").and_then(|rollback| rollback.get(name));
+    let number = |name: &str| {
+        let missing = || io::Error::other(format!("{}: its header has no number \"{name}\"", path.display()));
+        field(name).and_then(Value::as_u64).ok_or_else(missing)
+    };
+    let chain = field("chain").and_then(Value::as_str).unwrap_or_default().to_owned();
+    Ok((chain, number("epoch")?, number("seq")?))
 }
 
 /// The order was carried out: from now on the file is a record only. Durable when it returns.
@@ -125,14 +143,15 @@ mod tests {
         let written =
             write(directory.path(), &profile, BlockId(1), base, [(18, GivenUp::Pop(2))].into_iter()).unwrap();
         assert_eq!(written.file_name().unwrap(), "rollback-3-17.jsonl");
-        assert_eq!(orders(directory.path(), &profile).unwrap(), std::slice::from_ref(&written));
+        let order = Order { path: written.clone(), epoch: 3, seq: 17 };
+        assert_eq!(orders(directory.path(), &profile).unwrap(), [order]);
         let other = NetworkProfile { name: "another".to_owned(), ..profile.clone() };
-        assert_eq!(orders(directory.path(), &other).unwrap(), Vec::<PathBuf>::new());
+        assert_eq!(orders(directory.path(), &other).unwrap(), Vec::<Order>::new());
         let text = fs::read_to_string(&written).unwrap();
         assert!(text.lines().next().unwrap().contains("\"baseId\":\"9\""), "{text}");
         assert_eq!(text.lines().count(), 2);
         mark_done(&written).unwrap();
-        assert_eq!(orders(directory.path(), &profile).unwrap(), Vec::<PathBuf>::new());
+        assert_eq!(orders(directory.path(), &profile).unwrap(), Vec::<Order>::new());
     }
 
     #[test]
@@ -141,6 +160,6 @@ mod tests {
         let base = Base { epoch: 1, seq: 1, height: 1, id: None };
         let missing = Path::new("/nowhere/at/all");
         assert!(write(missing, &profile, BlockId(1), base, std::iter::empty()).is_err());
-        assert_eq!(orders(missing, &profile).unwrap(), Vec::<PathBuf>::new());
+        assert_eq!(orders(missing, &profile).unwrap(), Vec::<Order>::new());
     }
 }

@@ -12,6 +12,7 @@ use crate::error::{Decision, StoreError, decide};
 use crate::node::{Reply, gone};
 use crate::owner::{Owner, Unsynced};
 use crate::receipt::Accepted;
+use crate::syncer::BackOff;
 use crate::writer::Step;
 
 impl Owner {
@@ -152,12 +153,26 @@ impl Owner {
         Ok(last)
     }
 
+    /// Waits for PostgreSQL while it comes and goes.
+    async fn block_in_postgres(&self, height: Height) -> Result<Option<Block>, StoreError> {
+        let (since, mut back_off) = (Instant::now(), BackOff::new());
+        loop {
+            let read = async {
+                let reader = SlowReader::connect(&self.options.postgres).await?;
+                reader.reads().block_by_height(height).await
+            };
+            match read.await {
+                Ok(block) => return Ok(block),
+                Err(error) => self.bear(error.into(), since, &mut back_off).await?,
+            }
+        }
+    }
+
     /// Beyond Redis' undo records: everything accepted becomes durable, PostgreSQL takes the blocks back, and Redis is
     /// restored from it. Reads pause meanwhile.
     async fn rewind_to(&mut self, to_height: Height) -> Result<Accepted, StoreError> {
         self.until_synced().await?;
-        let reader = SlowReader::connect(&self.options.postgres).await?;
-        let target = reader.reads().block_by_height(to_height).await?.ok_or_else(|| {
+        let target = self.block_in_postgres(to_height).await?.ok_or_else(|| {
             StoreError::Disagreement(format!("PostgreSQL has no block at height {to_height}"))
         })?;
         let step = self.writer.rewind(to_height, target.id).await?;
@@ -166,7 +181,7 @@ impl Owner {
         self.push(step, to_height, target.id);
         self.until_synced().await?;
         reach("owner.rewind_durable");
-        self.restore().await?;
+        self.restore_patiently().await?;
         Ok(Accepted {
             id: target.id,
             height: to_height,
@@ -182,6 +197,8 @@ fn answer(reply: Reply, outcome: Result<Accepted, StoreError>) -> Result<(), Sto
     let fatal = match &outcome {
         Err(error) => match decide(error) {
             Decision::Refuse | Decision::RetrySlowly => None,
+            // PostgreSQL could not be asked about an older block: nothing was done.
+            Decision::Retry | Decision::Ask if matches!(error, StoreError::Slow(_)) => None,
             Decision::Stop | Decision::Ask | Decision::Retry => Some(error.to_string()),
         },
         Ok(_) => None,

@@ -2,12 +2,12 @@
 //!
 //! A crash in any phase is survived by starting again: each phase can be repeated.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use forebay_failpoint::reach;
-use forebay_fast::{FastOptions, FastTier, Operation, OutboxEntry, Owner, State};
+use forebay_fast::{FastOptions, FastTier, Head, Operation, OutboxEntry, Owner, State};
 use forebay_ledger::ids::Address;
 use forebay_slow::setup::{ChainParameters, migrate, prepare};
 use forebay_slow::{BlockRow, Position as SlowPosition, SlowOperation, SlowWriter};
@@ -18,7 +18,7 @@ use crate::options::NodeOptions;
 use crate::progress::{Phase, PhaseProgress};
 use crate::receipt::Profile;
 use crate::restore::{RestoreFrom, Restored};
-use crate::rollback;
+use crate::rollback::{self, Order};
 use crate::syncer::{BackOff, Batch, Outcome, Syncer};
 
 /// Who watches a start: called with each phase and its steps.
@@ -52,18 +52,23 @@ pub(crate) async fn start(options: &NodeOptions, observe: &Observer) -> Result<S
     reach("start.claimed");
 
     let orders = standing_orders(options)?;
-    if orders.is_empty() {
-        at(Phase::Drain, 0, None);
-        drain(options, &fast, epoch, position, &at).await?;
-        reach("start.drained");
+    let (void, orders) = sort_out(orders, &fast.head().await?);
+    for order in &void {
+        tracing::warn!(order = %order.path.display(), "a later node drained what this rollback file gives up: it is void");
+        mark_done(order)?;
     }
     for order in &orders {
         tracing::warn!(
-            order = %order.display(),
+            order = %order.path.display(),
             height = position.height,
-            "obeying a rollback file: the outbox is given up, the chain goes back to PostgreSQL's last block"
+            "obeying a rollback file: what comes after its base is given up, the chain goes back to PostgreSQL's last block"
         );
     }
+    at(Phase::Drain, 0, None);
+    // An order gives up what comes after its base; what PostgreSQL lost before it is brought there first.
+    let until_seq = orders.iter().map(|order| order.seq).min().unwrap_or(u64::MAX);
+    let drained_seq = drain(options, &fast, epoch, position, until_seq, &at).await?;
+    reach("start.drained");
     let restored = RestoreFrom {
         fast: &fast,
         postgres: &options.postgres,
@@ -71,13 +76,13 @@ pub(crate) async fn start(options: &NodeOptions, observe: &Observer) -> Result<S
         limits: &options.limits,
         genesis_account: Address::of(&options.genesis.generator_public_key),
         epoch,
+        seq: drained_seq,
     }
     .run(observe.as_ref())
     .await?;
     reach("start.restored");
     for order in &orders {
-        let done = rollback::mark_done(order).map_err(|error| order_failed(order, &error))?;
-        tracing::info!(record = %done.display(), "the rollback is done; the file is a record for `forebay replay`");
+        mark_done(order)?;
     }
     // The node's loop shows its own heartbeat.
     drop(beating);
@@ -85,9 +90,21 @@ pub(crate) async fn start(options: &NodeOptions, observe: &Observer) -> Result<S
 }
 
 /// Rollback files that no start has obeyed yet.
-fn standing_orders(options: &NodeOptions) -> Result<Vec<PathBuf>, StoreError> {
+fn standing_orders(options: &NodeOptions) -> Result<Vec<Order>, StoreError> {
     let Some(directory) = &options.rollback_dir else { return Ok(Vec::new()) };
     rollback::orders(directory, &options.profile).map_err(|error| order_failed(directory, &error))
+}
+
+/// Orders whose operations a later epoch has taken over are void: they were drained, and more was accepted since.
+fn sort_out(orders: Vec<Order>, head: &Head) -> (Vec<Order>, Vec<Order>) {
+    let accepts_since = matches!(head.state, State::Ready | State::Rewinding);
+    orders.into_iter().partition(|order| accepts_since && head.position.epoch > order.epoch)
+}
+
+fn mark_done(order: &Order) -> Result<(), StoreError> {
+    let done = rollback::mark_done(&order.path).map_err(|error| order_failed(&order.path, &error))?;
+    tracing::info!(record = %done.display(), "the rollback file is a record from now on, for `forebay replay`");
+    Ok(())
 }
 
 fn order_failed(path: &Path, error: &std::io::Error) -> StoreError {
@@ -145,10 +162,13 @@ async fn claim(
     slow: &mut SlowWriter,
 ) -> Result<(u64, SlowPosition), StoreError> {
     let owner = fast.owner().await?;
-    if let Some(owner) = owner.as_ref().filter(|owner| !owner.released && !options.holder_is_gone) {
-        wait_for_silence(fast, owner, options.limits.takeover_after).await?;
-    }
     let position = slow.position().await?;
+    // A Redis that was emptied under a living holder does not know it any more; PostgreSQL does.
+    let is_forgotten = owner.as_ref().map_or(0, |owner| owner.epoch) < position.epoch;
+    let is_held = owner.as_ref().is_some_and(|owner| !owner.released);
+    if (is_held || is_forgotten) && !options.holder_is_gone {
+        wait_for_silence(fast, owner.as_ref(), options.limits.takeover_after).await?;
+    }
     let head = fast.head().await?;
     let highest = [owner.as_ref().map_or(0, |owner| owner.epoch), position.epoch, head.position.epoch]
         .into_iter()
@@ -164,19 +184,24 @@ async fn claim(
 }
 
 /// A holder that shows a heartbeat lives; one that shows none for the whole time may be replaced.
-async fn wait_for_silence(fast: &FastTier, seen: &Owner, takeover_after: Duration) -> Result<(), StoreError> {
+async fn wait_for_silence(
+    fast: &FastTier,
+    seen: Option<&Owner>,
+    takeover_after: Duration,
+) -> Result<(), StoreError> {
     tracing::info!(
-        host = seen.holder.host,
-        pid = seen.holder.pid,
+        host = seen.map(|owner| owner.holder.host.as_str()),
+        pid = seen.map(|owner| owner.holder.pid),
         wait_s = takeover_after.as_secs(),
-        "an earlier node did not give the chain up; watching its heartbeat"
+        "an earlier node may still have the chain; watching for its heartbeat"
     );
     let until = Instant::now() + takeover_after;
     while Instant::now() < until {
         tokio::time::sleep(takeover_after / 20).await;
         let now = fast.owner().await?;
-        if now.as_ref() != Some(seen) {
-            let holder = now.map_or_else(|| seen.holder.clone(), |owner| owner.holder);
+        if now.as_ref() != seen
+            && let Some(holder) = now.as_ref().or(seen).map(|owner| &owner.holder)
+        {
             return Err(StoreError::Held(format!(
                 "the chain is held by process {} on {} since {}; its heartbeat goes on",
                 holder.pid,
@@ -199,24 +224,28 @@ pub(crate) fn ago(since_unix_ms: u64) -> String {
     }
 }
 
-/// Brings to PostgreSQL what an earlier node accepted and left in the outbox.
+/// Brings to PostgreSQL what an earlier node accepted and left in the outbox, as far as it is not given up. Returns
+/// PostgreSQL's last operation then.
 async fn drain(
     options: &NodeOptions,
     fast: &FastTier,
     epoch: u64,
     mut position: SlowPosition,
+    until_seq: u64,
     at: &impl Fn(Phase, u64, Option<u64>),
-) -> Result<(), StoreError> {
+) -> Result<u64, StoreError> {
     let head = fast.head().await?;
     if !matches!(head.state, State::Ready | State::Rewinding) {
         tracing::info!(state = %head.state, "Redis has no complete state to drain");
-        return Ok(());
+        return Ok(position.seq);
     }
     let entries = fast.outbox_entries(None, usize::MAX >> 1).await?;
     check_overlap(&entries, &position)?;
-    let pending: Vec<OutboxEntry> =
-        entries.into_iter().filter(|entry| entry.position.seq > position.seq).collect();
-    check_contiguous(&pending, position.seq, head.position.seq)?;
+    let pending: Vec<OutboxEntry> = entries
+        .into_iter()
+        .filter(|entry| entry.position.seq > position.seq && entry.position.seq <= until_seq)
+        .collect();
+    check_contiguous(&pending, position.seq, head.position.seq.min(until_seq))?;
     let total = pending.len() as u64;
     if total > 0 {
         tracing::info!(
@@ -247,7 +276,7 @@ async fn drain(
     }
     drop(events);
     listener.abort();
-    Ok(())
+    Ok(position.seq)
 }
 
 /// The entry that PostgreSQL did last must be the one that the outbox has there.
