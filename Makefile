@@ -3,7 +3,7 @@
 # One after the other: the steps share the build directory, and the machines have few cores.
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help setup build run test check
+.PHONY: help setup build run test check soak
 
 CARGO ?= $(shell command -v cargo || echo $(HOME)/.cargo/bin/cargo)
 
@@ -36,3 +36,8 @@ check: setup ## format, lints and documentation, every warning an error
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked
+
+DURATION ?= 60s
+SEED ?= 1
+soak: setup build ## break node and servers for DURATION (60s), as SEED (1) plans it; ends with one JSON line
+	@$${CARGO_TARGET_DIR:-target}/release/forebay-chaos --duration $(DURATION) --seed $(SEED)

@@ -26,6 +26,8 @@ use crate::rollback::Recorded;
 const AGAIN: Duration = Duration::from_millis(30);
 /// Blocks sent before the first answer is read.
 const PIPELINED_MAX: usize = 8;
+/// Of a line that waits for its answer, so much is shown.
+const LINE_SHOWN_MAX: usize = 60;
 /// Take-backs go at most so far: beyond the undo records that the node keeps here, across several rounds.
 const BACK_MAX: u64 = 40;
 
@@ -203,6 +205,7 @@ impl Driver {
         let count = lines.len();
         let Some(mut feed) = self.connected().await else { return Ok(()) };
         self.sent = self.sent.max(first + count);
+        self.history.lock().last_answer = format!("none yet to {count} blocks");
         for line in lines {
             if feed.send(&line).await.is_err() {
                 return Ok(());
@@ -508,6 +511,8 @@ impl Driver {
     /// One line, one answer.
     async fn converse(&mut self, line: &serde_json::Value) -> Outcome {
         let Some(mut feed) = self.connected().await else { return Outcome::Unknown };
+        let shown: String = line.to_string().chars().take(LINE_SHOWN_MAX).collect();
+        self.history.lock().last_answer = format!("none yet to {shown}");
         if feed.send(format!("{line}\n").as_bytes()).await.is_err() {
             return Outcome::Unknown;
         }
@@ -528,6 +533,7 @@ impl Driver {
                 return Outcome::Unknown;
             }
         };
+        self.history.lock().last_answer = format!("{answer:?}");
         match answer {
             Ok(Answer::Done(done)) => Outcome::Done(done),
             Ok(Answer::Error { error }) if error.is_trouble() => Outcome::Unknown,

@@ -30,6 +30,8 @@ pub struct Events {
     pub postgres_is_older: bool,
     /// That state is so old that nobody has all of what it lacks: the record names where the chain goes back to.
     pub postgres_forgot: bool,
+    /// What the driver asked last, and what became of it.
+    pub last_answer: String,
     /// Answers of Redis and PostgreSQL that were checked.
     pub reads_checked: u64,
     /// What is reported at the end.

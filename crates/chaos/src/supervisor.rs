@@ -233,9 +233,10 @@ impl Supervisor {
             if begin.elapsed() > LIVENESS_MAX {
                 bail!(
                     "no progress within {} s after {after} was healed: {} of {operations} operations, PostgreSQL at {durable} \
-                     of {wanted}; the node's log:\n{}",
+                     of {wanted}; the last answer: {}; the node's log:\n{}",
                     LIVENESS_MAX.as_secs(),
                     view.operations,
+                    self.history.lock().last_answer,
                     self.log_tail()
                 );
             }
