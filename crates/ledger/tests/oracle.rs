@@ -106,7 +106,7 @@ fn our_row(state: &MemoryState, account: &Account) -> Value {
     votes.sort();
     json!({
         "votes": votes,
-        "group": group.map(|g| g.members.iter().map(ToString::to_string).collect()).unwrap_or(Vec::new()),
+        "group": group.map(|g| g.members.iter().map(ToString::to_string).collect::<Vec<_>>()).unwrap_or_default(),
         "publicKey": account.public_key.map(|k| k.to_string()),
         "secondPublicKey": account.second_public_key.map(|k| k.to_string()),
         "balance": account.balance.to_string(),
@@ -216,6 +216,7 @@ impl Chain {
             assert_eq!(ours.id.to_string(), theirs["id"].as_str().unwrap(), "computed id");
         }
         assert_eq!(block_from_value(&block_to_value(&parsed, &self.profile), &self.profile).unwrap(), parsed);
+        self.check_that_needs_suffice(&parsed);
         let applied =
             self.state.push(parsed, &self.profile, NOW, &Checker::default()).unwrap_or_else(|refusal| {
                 panic!("block {} of {}: {refusal}", block["height"], self.folder.display())
