@@ -80,7 +80,10 @@ pub async fn watch_postgres(config: Config, history: Arc<History>) {
     let mut last: Option<(u64, u64)> = None;
     loop {
         tokio::time::sleep(POSTGRES_PAUSE).await;
-        let durable_seq = history.lock().durable_seq;
+        let (durable_before, was_older) = {
+            let events = history.lock();
+            (events.durable_seq, events.postgres_is_older)
+        };
         let Some(client) = session.take() else {
             session = connect(&config).await;
             continue;
@@ -91,7 +94,9 @@ pub async fn watch_postgres(config: Config, history: Arc<History>) {
         events.reads_checked += 1;
         let (_, seq) = found.position;
         let tip = events.tips.get(&seq).copied();
-        let is_older = events.postgres_is_older;
+        // What was claimed for a PostgreSQL that was put back since does not bind this one.
+        let durable_seq = durable_before.min(events.durable_seq);
+        let is_older = was_older || events.postgres_is_older;
         drop(events);
         if i64::from(found.height) != found.blocks
             || found.highest.unwrap_or(0) != found.height
