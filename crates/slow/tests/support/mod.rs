@@ -2,7 +2,9 @@
 #![allow(dead_code)]
 
 pub mod chain;
-pub mod dump;
+
+#[allow(unused_imports, reason = "not every test compares dumps")]
+pub use forebay_testkit::dump;
 
 use forebay_servers::SUPERUSER;
 use forebay_servers::testing::TestServers;
