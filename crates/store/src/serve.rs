@@ -199,11 +199,15 @@ fn answer(reply: Reply, outcome: Result<Accepted, StoreError>) -> Result<(), Sto
             Decision::Refuse | Decision::RetrySlowly => None,
             // PostgreSQL could not be asked about an older block: nothing was done.
             Decision::Retry | Decision::Ask if matches!(error, StoreError::Slow(_)) => None,
-            Decision::Stop | Decision::Ask | Decision::Retry => Some(error.to_string()),
+            Decision::Stop | Decision::Ask | Decision::Retry => Some(match error {
+                // The guard's stop keeps its own kind, and with it its exit code.
+                StoreError::TooFarBehind(message) => StoreError::TooFarBehind(message.clone()),
+                other => StoreError::Stopped(other.to_string()),
+            }),
         },
         Ok(_) => None,
     };
     // A caller that went away does not need the answer; the operation stays done.
     let _ = reply.send(outcome);
-    fatal.map_or(Ok(()), |message| Err(StoreError::Stopped(message)))
+    fatal.map_or(Ok(()), Err)
 }

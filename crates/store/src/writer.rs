@@ -107,14 +107,15 @@ impl Writer {
 
     /// What takes the tip back, if Redis still has it.
     pub(crate) async fn undo_record(&self, height: Height) -> Result<Option<UndoRecord>, StoreError> {
-        Ok(self.fast.undo_record(height).await?)
+        self.while_away(async || self.fast.undo_record(height).await).await
     }
 
     /// Takes the tip back in Redis. `None`: Redis has no undo record or no body for it.
     pub(crate) async fn take_back(&mut self) -> Result<Option<Step>, StoreError> {
         let Some(tip) = self.resident.tip else { return Ok(None) };
-        let Some(record) = self.fast.undo_record(tip.height).await? else { return Ok(None) };
-        let Some(block) = self.fast.blocks(&[tip.id]).await?.pop().flatten() else { return Ok(None) };
+        let Some(record) = self.undo_record(tip.height).await? else { return Ok(None) };
+        let mut bodies = self.while_away(async || self.fast.blocks(&[tip.id]).await).await?;
+        let Some(block) = bodies.pop().flatten() else { return Ok(None) };
         let touched = record.accounts.iter().map(|(address, _)| *address).collect();
         let view = self.view(Needs { accounts: touched, ..Needs::default() }).await?;
         let changes =
