@@ -15,19 +15,11 @@ use forebay_ledger::profile::{GenerationTwo, NetworkProfile};
 use forebay_ledger::refusal::Refusal;
 use forebay_ledger::state::{Needs, RoundState, StateView, Tip};
 use forebay_ledger::verify::{CheckedBlock, check_block, needs};
+use forebay_testkit::oracle::oracle_dir;
+use forebay_testkit::rows::{rows_of_accounts, rows_of_dump};
 use serde_json::{Value, json};
 
 const NOW: i64 = 320_000_000;
-
-fn oracle() -> Option<PathBuf> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/oracle");
-    if path.is_dir() {
-        return Some(path);
-    }
-    assert!(std::env::var("CI").as_deref() != Ok("true"), "{} is missing under CI=true", path.display());
-    eprintln!("skipped: {} is missing", path.display());
-    None
-}
 
 fn devnet() -> NetworkProfile {
     NetworkProfile::built_in("rise-devnet").unwrap()
@@ -47,86 +39,12 @@ fn read(path: &Path) -> Value {
     serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
 }
 
-/// The columns of `mem_accounts` and its two lists that the ledger knows.
-fn expected_rows(dump: &Value) -> BTreeMap<String, Value> {
-    let mut lists: BTreeMap<(String, &str), Vec<String>> = BTreeMap::new();
-    for (table, name) in [("mem_accounts2delegates", "votes"), ("mem_accounts2multisignatures", "group")] {
-        for row in dump[table].as_array().unwrap() {
-            let key = (row["accountId"].as_str().unwrap().to_owned(), name);
-            lists.entry(key).or_default().push(row["dependentId"].as_str().unwrap().to_owned());
-        }
-    }
-    let mut list = |address: &str, name: &'static str| {
-        let mut list = lists.remove(&(address.to_owned(), name)).unwrap_or_default();
-        list.sort();
-        list
-    };
-    let columns = [
-        "publicKey",
-        "secondPublicKey",
-        "balance",
-        "username",
-        "isDelegate",
-        "secondSignature",
-        "vote",
-        "votesWeight",
-        "producedblocks",
-        "missedblocks",
-        "cmb",
-        "fees",
-        "rewards",
-        "multimin",
-        "multilifetime",
-    ];
-    let rows = dump["mem_accounts"].as_array().unwrap();
-    rows.iter()
-        .map(|row| {
-            let address = row["address"].as_str().unwrap().to_owned();
-            let mut kept = json!({ "votes": list(&address, "votes"), "group": list(&address, "group") });
-            for column in columns {
-                kept[column] = row[column].clone();
-            }
-            (address, kept)
-        })
-        .collect()
-}
-
 fn our_rows(state: &MemoryState) -> BTreeMap<String, Value> {
-    state.accounts().map(|account| (account.address.with_suffix('R'), our_row(state, account))).collect()
-}
-
-fn our_row(state: &MemoryState, account: &Account) -> Value {
-    let delegate = account.delegate.as_ref();
-    let group = account.multisignature.as_ref();
-    let mut votes: Vec<String> = account
-        .votes
-        .iter()
-        .map(|voted| state.account(*voted).unwrap().public_key.unwrap().to_string())
-        .collect();
-    votes.sort();
-    json!({
-        "votes": votes,
-        "group": group.map(|g| g.members.iter().map(ToString::to_string).collect::<Vec<_>>()).unwrap_or_default(),
-        "publicKey": account.public_key.map(|k| k.to_string()),
-        "secondPublicKey": account.second_public_key.map(|k| k.to_string()),
-        "balance": account.balance.to_string(),
-        "username": delegate.map(|d| d.username.clone()),
-        "isDelegate": u8::from(delegate.is_some()),
-        "secondSignature": u8::from(account.second_public_key.is_some()),
-        "vote": delegate.map_or(0, |d| d.vote).to_string(),
-        "votesWeight": delegate.map_or(0, |d| d.votes_weight).to_string(),
-        "producedblocks": account.forging.produced_blocks,
-        "missedblocks": account.forging.missed_blocks,
-        "cmb": delegate.map_or(0, |d| d.missed_in_a_row),
-        "fees": account.forging.fees.to_string(),
-        "rewards": account.forging.rewards.to_string(),
-        "multimin": group.map_or(0, |g| g.min).to_string(),
-        "multilifetime": group.map_or(0, |g| g.lifetime).to_string(),
-    })
+    rows_of_accounts(&state.accounts().cloned().collect::<Vec<_>>(), 'R')
 }
 
 fn assert_same(state: &MemoryState, dump: &Path) {
-    let (expected, ours) = (expected_rows(&read(dump)), our_rows(state));
+    let (expected, ours) = (rows_of_dump(&read(dump)), our_rows(state));
     for (address, row) in &expected {
         assert_eq!(ours.get(address), Some(row), "{address} in {}", dump.display());
     }
@@ -136,12 +54,12 @@ fn assert_same(state: &MemoryState, dump: &Path) {
 /// A dump of the fork, which carries leftovers of the branch taken back: empty rows and public keys. On `chain-v2` also
 /// the two undo defects of RULES 12: `vote` and `votesWeight` at 403, and genesisDelegate60's `cmb`.
 fn assert_same_but_leftovers(state: &MemoryState, dump: &Path, second_generation: bool) {
-    let (expected, ours) = (expected_rows(&read(dump)), our_rows(state));
+    let (expected, ours) = (rows_of_dump(&read(dump)), our_rows(state));
     assert!(ours.keys().all(|address| expected.contains_key(address)));
     for (address, mut row) in expected {
         let Some(mine) = ours.get(&address) else {
             assert_eq!(
-                (&row["balance"], &row["votes"]),
+                (&row["balance"], &row["delegates"]),
                 (&json!("0"), &json!([])),
                 "{address} in {}",
                 dump.display()
@@ -296,7 +214,7 @@ impl StateView for Narrow<'_> {
 }
 
 fn replay(name: &str, profile: NetworkProfile) -> Option<Chain> {
-    let mut chain = Chain::start(oracle()?.join(name), profile);
+    let mut chain = Chain::start(oracle_dir()?.join(name), profile);
     for block in lines(&chain.folder.join("blocks.jsonl")).iter().skip(1) {
         chain.push(block, "");
     }
@@ -391,7 +309,7 @@ fn expected_code(name: &str) -> &'static str {
 
 #[test]
 fn rejected_blocks_have_the_reference_nodes_verdict() {
-    let Some(folder) = oracle().map(|path| path.join("chain")) else { return };
+    let Some(folder) = oracle_dir().map(|path| path.join("chain")) else { return };
     let mut chain = Chain::start(folder, devnet());
     for block in lines(&chain.folder.join("blocks.jsonl")).iter().take(150).skip(1) {
         chain.push(block, "");
@@ -427,7 +345,7 @@ fn rejected_blocks_have_the_reference_nodes_verdict() {
 
 #[test]
 fn genesis_blocks_of_mainnet_and_testnet_give_the_reference_nodes_state_and_list() {
-    let Some(folder) = oracle().map(|path| path.join("networks")) else { return };
+    let Some(folder) = oracle_dir().map(|path| path.join("networks")) else { return };
     for name in ["rise-mainnet", "rise-testnet"] {
         let profile = NetworkProfile::built_in(name).unwrap();
         let text = std::fs::read_to_string(folder.join(format!("{name}-genesis.json"))).unwrap();
@@ -444,7 +362,7 @@ fn genesis_blocks_of_mainnet_and_testnet_give_the_reference_nodes_state_and_list
 
 #[test]
 fn productivity_weighs_as_the_reference_node_did() {
-    let Some(folder) = oracle().map(|path| path.join("productivity")) else { return };
+    let Some(folder) = oracle_dir().map(|path| path.join("productivity")) else { return };
     for height in [101, 202, 303] {
         let mut weighed = 0;
         for row in read(&folder.join(format!("after-{height}.json")))["mem_accounts"].as_array().unwrap() {

@@ -12,8 +12,6 @@ pub struct Lag {
     pub operations: usize,
     /// Bytes of their blocks.
     pub bytes: usize,
-    /// When the oldest of them was accepted.
-    pub oldest: Option<Instant>,
 }
 
 /// What the writer may do.
@@ -112,7 +110,7 @@ mod tests {
     }
 
     fn lag(operations: usize, bytes: usize) -> Lag {
-        Lag { operations, bytes, oldest: None }
+        Lag { operations, bytes }
     }
 
     fn seconds(start: Instant, seconds: u64) -> Instant {

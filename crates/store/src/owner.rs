@@ -114,6 +114,7 @@ impl Owner {
             durable,
             lag_operations: 0,
             lag_bytes: 0,
+            lag_since: None,
             retries: 0,
             last_error: None,
             profile: started.profile,
@@ -226,11 +227,7 @@ impl Owner {
     }
 
     fn verdict(&mut self) -> Verdict {
-        let lag = Lag {
-            operations: self.tail.len(),
-            bytes: self.tail_bytes,
-            oldest: self.tail.front().map(|unsynced| unsynced.accepted_at),
-        };
+        let lag = Lag { operations: self.tail.len(), bytes: self.tail_bytes };
         self.guard.observe(Instant::now(), &lag, self.is_live())
     }
 
@@ -419,6 +416,7 @@ impl Owner {
             progress.durable = self.durable;
             progress.lag_operations = self.tail.len();
             progress.lag_bytes = self.tail_bytes;
+            progress.lag_since = self.tail.front().map(|unsynced| unsynced.accepted_at);
         });
     }
 

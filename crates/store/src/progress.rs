@@ -1,5 +1,7 @@
 //! What a node shows of itself while it works.
 
+use std::time::Instant;
+
 use forebay_fast::Position;
 use forebay_ledger::state::Tip;
 
@@ -72,6 +74,8 @@ pub struct Progress {
     pub lag_operations: usize,
     /// Bytes of their blocks.
     pub lag_bytes: usize,
+    /// When the oldest of them was accepted, by the monotonic clock: its age is the lag in seconds.
+    pub lag_since: Option<Instant>,
     /// Attempts of the Syncer that failed since the start.
     pub retries: u64,
     /// The last failure, for people.

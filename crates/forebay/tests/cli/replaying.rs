@@ -2,52 +2,20 @@ use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::process::Stdio;
 
+use forebay_testkit::rows::rows_of_dump;
 use serde_json::{Value, json};
 
 use crate::support::{Place, lines_of};
 
 /// The reference node's dump in the form of ours, by address as a number.
 fn expected(dump: &Value) -> BTreeMap<u64, Value> {
-    let lists = |table: &str| {
-        let mut lists: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        for row in dump[table].as_array().unwrap() {
-            let list = lists.entry(row["accountId"].as_str().unwrap().to_owned()).or_default();
-            list.push(row["dependentId"].as_str().unwrap().to_owned());
-        }
-        lists.values_mut().for_each(|list| list.sort_unstable());
-        lists
-    };
-    let (votes, members) = (lists("mem_accounts2delegates"), lists("mem_accounts2multisignatures"));
-    let record = |row: &Value| {
-        let address = row["address"].as_str().unwrap();
-        let list =
-            |lists: &BTreeMap<String, Vec<String>>| json!(lists.get(address).cloned().unwrap_or_default());
-        let mut record = serde_json::Map::new();
-        for column in [
-            "address",
-            "publicKey",
-            "secondPublicKey",
-            "balance",
-            "username",
-            "isDelegate",
-            "secondSignature",
-            "vote",
-            "votesWeight",
-            "producedblocks",
-            "missedblocks",
-            "cmb",
-            "fees",
-            "rewards",
-            "multimin",
-            "multilifetime",
-        ] {
-            record.insert(column.to_owned(), row[column].clone());
-        }
-        record.insert("delegates".to_owned(), list(&votes));
-        record.insert("multisignatures".to_owned(), list(&members));
-        (address.trim_end_matches('R').parse().unwrap(), Value::Object(record))
-    };
-    dump["mem_accounts"].as_array().unwrap().iter().map(record).collect()
+    rows_of_dump(dump)
+        .into_iter()
+        .map(|(address, mut row)| {
+            row["address"] = Value::from(address.as_str());
+            (address.trim_end_matches('R').parse().unwrap(), row)
+        })
+        .collect()
 }
 
 fn dumped(text: &str) -> Vec<Value> {
