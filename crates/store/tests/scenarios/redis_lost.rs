@@ -1,0 +1,93 @@
+//! Row 2: Redis stopped, flushed, replaced; replies cut; a reader during all that.
+
+use std::time::Duration;
+
+use forebay_store::Phase;
+use forebay_testkit::proxy::Direction;
+
+use crate::support::{Reader, Stage, signal, start, until};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn redis_stopped_and_resumed_holds_callers_up_and_loses_nothing() {
+    let mut stage = Stage::new().await;
+    let node = stage.bench.start().await.unwrap();
+    stage.forward(&node, 10).await;
+    let reader = Reader::start(&node);
+    let redis = stage.bench.servers.redis().pid();
+    let blocks = stage.more(6);
+    for chunk in blocks.chunks(3) {
+        reader.acknowledged(&node);
+        signal(redis, "STOP");
+        // Longer than a successor would wait: heartbeats are missing meanwhile.
+        let resumed = async {
+            tokio::time::sleep(Duration::from_millis(2500)).await;
+            signal(redis, "CONT");
+        };
+        tokio::join!(node.apply_all(chunk), resumed);
+    }
+    reader.acknowledged(&node);
+    stage.assert_complete(&node).await;
+    assert!(reader.end().await.answers > 0);
+    assert_eq!(node.node.progress().position.epoch, 1, "away is not lost");
+    node.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_of_a_flushed_redis_is_told_and_waits_for_the_restore() {
+    let mut stage = Stage::new().await;
+    let node = stage.bench.start().await.unwrap();
+    stage.forward(&node, 20).await;
+    let reader = Reader::start(&node);
+    reader.acknowledged(&node);
+    stage.bench.servers.kill_postgres().await;
+    stage.forward(&node, 5).await;
+    stage.redis::<()>(&["FLUSHALL"]).await;
+    // Nobody asks for anything: the heartbeat notices, and the restore waits for PostgreSQL.
+    until(&node, "the loss is noticed", |progress| progress.phase == Phase::Restore).await;
+    let told = node.node.fast().counts().await.unwrap_err();
+    assert!(told.to_string().contains("not ready"), "{told}");
+    stage.bench.servers.restart_postgres().await.unwrap();
+    stage.forward(&node, 5).await;
+    reader.acknowledged(&node);
+    until(&node, "Redis is back", |progress| progress.phase == Phase::Ready).await;
+    stage.assert_complete(&node).await;
+    let read = reader.end().await;
+    assert!(read.answers > 0 && read.errors > 0);
+    node.stop().await.unwrap();
+}
+
+/// Connections end after so many more bytes: in the middle of a length, of a read, of a step's answer.
+const CUTS_BYTES: [u64; 12] = [0, 1, 3, 7, 12, 40, 90, 150, 300, 600, 1200, 2500];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_cut_in_the_middle_is_done_once_and_the_same_again_is_already_accepted() {
+    let mut stage = Stage::new().await;
+    let (proxies, options) = stage.proxied("cut").await;
+    let mut node = start(&options).await.unwrap();
+    stage.forward(&node, 3).await;
+    let reader = Reader::start(&node);
+    for (index, (direction, bytes)) in [Direction::ToClient, Direction::ToServer]
+        .into_iter()
+        .flat_map(|direction| CUTS_BYTES.map(|bytes| (direction, bytes)))
+        .enumerate()
+    {
+        let block = stage.more(1).remove(0);
+        let seq = node.node.progress().position.seq;
+        proxies.redis.cut_after(direction, bytes);
+        let accepted = node.apply(&block).await.unwrap();
+        assert_eq!((accepted.is_new, accepted.position.seq), (true, seq + 1), "{direction:?} {bytes}");
+        let again = node.apply(&block).await.unwrap();
+        assert_eq!((again.is_new, again.position, again.id), (false, accepted.position, block.id));
+        reader.acknowledged(&node);
+        if index % 3 == 2 {
+            let tip = stage.chain.height();
+            stage.branch_off(tip - 1, &format!("after {index}"));
+            proxies.redis.cut_after(direction, bytes);
+            assert_eq!(node.take_back_to(tip - 1).await.position.seq, seq + 2, "{direction:?} {bytes}");
+        }
+    }
+    stage.assert_complete(&node).await;
+    assert!(reader.end().await.answers > 0);
+    assert_eq!(node.node.progress().position.epoch, 1, "a cut connection is no loss");
+    node.stop().await.unwrap();
+}

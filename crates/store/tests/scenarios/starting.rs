@@ -1,0 +1,101 @@
+//! Recovery at a start: its phases in order, and a start that breaks in the middle of anything.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use forebay_store::{Node, Phase};
+use forebay_testkit::node::TestNode;
+use forebay_testkit::proxy::Direction;
+
+use crate::support::{Stage, start, start_watched, through};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_tells_its_phases_in_their_order_and_how_far_they_are() {
+    let mut stage = Stage::new().await;
+    let node = stage.bench.start().await.unwrap();
+    stage.forward(&node, 20).await;
+    node.settle().await;
+    stage.bench.servers.kill_postgres().await;
+    stage.forward(&node, 6).await;
+    node.stop_now().await.unwrap();
+    stage.bench.servers.restart_postgres().await.unwrap();
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let observe = {
+        let told = Arc::clone(&told);
+        move |progress| told.lock().unwrap().push(progress)
+    };
+    let node = start_watched(&stage.bench.options, Arc::new(observe)).await.unwrap();
+    let told = told.lock().unwrap().clone();
+    let mut phases: Vec<Phase> = told.iter().map(|progress| progress.phase).collect();
+    phases.dedup();
+    use Phase::{Check, Claim, Clean, Drain, Ready, Restore, Setup};
+    assert_eq!(phases, [Setup, Claim, Drain, Clean, Restore, Check, Ready]);
+    let last = |phase| told.iter().rev().find(|progress| progress.phase == phase).unwrap();
+    assert_eq!((last(Drain).done, last(Drain).total), (6, Some(6)));
+    assert_eq!(Some(last(Restore).done), last(Restore).total);
+    stage.assert_complete(&node).await;
+    node.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_setup_and_a_migration_that_break_anywhere_are_survived_by_starting_again() {
+    let mut stage = Stage::new().await;
+    let (proxies, mut options) = stage.proxied("breaking").await;
+    let folder = stage.bench.servers.data_dir().join("breaking");
+    let setup = options.setup.as_mut().unwrap();
+    setup.admin = through(&setup.admin, &folder);
+    options.connect_timeout = Some(Duration::from_millis(1));
+    // The setup's own connections break after so many more bytes, each time later, until one start goes through.
+    let (mut bytes, mut broken) = (500, 0);
+    let node = loop {
+        proxies.postgres.cut_after(Direction::ToServer, bytes);
+        match start(&options).await {
+            Ok(node) => break node,
+            Err(error) => {
+                assert_ne!(error.kind(), "disagreement", "{error}");
+                broken += 1;
+            }
+        }
+        bytes += bytes / 4;
+    };
+    proxies.postgres.heal();
+    assert!(broken > 10, "{broken} starts broke");
+    stage.forward(&node, 10).await;
+    stage.assert_complete(&node).await;
+    node.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_that_breaks_between_any_two_calls_is_survived_by_starting_again() {
+    let mut stage = Stage::new().await;
+    let (proxies, mut options) = stage.proxied("breaking").await;
+    options.connect_timeout = Some(Duration::from_secs(10));
+    let mut node: TestNode = start(&options).await.unwrap();
+    let mut broken = 0;
+    for (index, bytes) in [300, 900, 2_000, 4_000, 8_000, 16_000, 30_000, 60_000].into_iter().enumerate() {
+        stage.forward(&node, 8).await;
+        node.stop_now().await.unwrap();
+        let (proxy, direction) = match index % 4 {
+            0 => (&proxies.redis, Direction::ToServer),
+            1 => (&proxies.postgres, Direction::ToClient),
+            2 => (&proxies.redis, Direction::ToClient),
+            _ => (&proxies.postgres, Direction::ToServer),
+        };
+        proxy.cut_after(direction, bytes);
+        node = loop {
+            match Node::start(options.clone(), Arc::new(|_| ())).await {
+                Ok((node, running)) => break TestNode { node, running },
+                Err(error) => {
+                    assert_ne!(error.kind(), "disagreement", "{error}");
+                    broken += 1;
+                }
+            }
+        };
+        proxies.redis.heal();
+        proxies.postgres.heal();
+        assert_eq!(node.node.progress().tip.unwrap().height, stage.chain.height(), "{bytes}");
+    }
+    assert!(broken > 0);
+    stage.assert_complete(&node).await;
+    node.stop().await.unwrap();
+}
