@@ -32,6 +32,8 @@ pub struct Done {
     pub epoch: u64,
     /// The operation's number; of the last one for a block that was known.
     pub seq: u64,
+    /// What an acceptance is worth.
+    pub profile: String,
     /// PostgreSQL has it.
     pub durable: bool,
     /// The chain had the block already.

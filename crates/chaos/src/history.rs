@@ -20,6 +20,8 @@ pub struct Events {
     pub sent: HashMap<BlockId, Height>,
     /// The tip after an operation, where it is known.
     pub tips: HashMap<u64, BlockId>,
+    /// The operation that brought a block.
+    pub accepted_at: HashMap<BlockId, u64>,
     /// The last acknowledged operation: epoch and number.
     pub acknowledged: (u64, u64),
     /// PostgreSQL was said to have everything up to this operation.
@@ -30,6 +32,8 @@ pub struct Events {
     pub postgres_is_older: bool,
     /// That state is so old that nobody has all of what it lacks: the record names where the chain goes back to.
     pub postgres_forgot: bool,
+    /// A volatile Redis was killed together with the node: what came after this operation is gone, unless PostgreSQL got it.
+    pub redis_forgot_after: Option<u64>,
     /// What the driver asked last, and what became of it.
     pub last_answer: String,
     /// Answers of Redis and PostgreSQL that were checked.
@@ -52,6 +56,20 @@ pub struct Counts {
     pub duplicated: u64,
     /// Accepted, and gone with a record.
     pub rolled_back: u64,
+    /// Accepted by a volatile Redis that was killed together with the node: what that profile says of itself.
+    pub lost_by_volatile_redis: u64,
+}
+
+impl Events {
+    /// The servers' faults are over, and the node has noticed them: from now on everything binds again.
+    pub fn is_over(&mut self) {
+        self.redis_is_older = false;
+        self.redis_forgot_after = None;
+        self.postgres_forgot = false;
+        if std::mem::take(&mut self.postgres_is_older) {
+            self.durable_seq = 0;
+        }
+    }
 }
 
 impl History {

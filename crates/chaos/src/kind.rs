@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use forebay_servers::RedisProfile;
 use serde::{Serialize, Serializer};
 
 /// What is done to the node and its servers.
@@ -17,12 +18,20 @@ pub enum FaultKind {
     KillAll,
     /// The node is killed while PostgreSQL is away.
     KillNodeWithoutPostgres,
+    /// The node is killed in its start, again and again.
+    KillNodeStarting,
     /// SIGTERM, a drain, a new start.
     RestartNode,
+    /// SIGTERM while PostgreSQL is away: what the drain cannot bring stays in the outbox.
+    StopWithoutPostgres,
+    /// A second SIGTERM while the first one drains: the end at once.
+    StopTwice,
     /// A graceful end and a new start of Redis.
     RestartRedis,
     /// A fast shutdown and a new start of PostgreSQL.
     RestartPostgres,
+    /// `kill -9` of the writer's session in PostgreSQL, which then recovers by itself.
+    KillSession,
     /// SIGSTOP of the node, shorter than a successor waits.
     PauseNode,
     /// SIGSTOP of Redis for a moment.
@@ -41,8 +50,14 @@ pub enum FaultKind {
     OlderRedis,
     /// Redis has an older copy of its files when the node starts; PostgreSQL has everything.
     OlderRedisAtStart,
+    /// Redis comes back with an older snapshot (RDB) under a running node.
+    OlderRdb,
+    /// A volatile Redis and the node are killed together: what PostgreSQL has is there, and no more was promised.
+    LoseVolatileRedis,
     /// `maxmemory` just below need, then lifted.
     RedisMemory,
+    /// The same while blocks are taken back: that works.
+    RedisMemoryTakeBack,
     /// Connections to Redis end.
     CutRedis,
     /// Connections to PostgreSQL end.
@@ -83,41 +98,49 @@ pub enum FaultKind {
     OlderPostgres,
     /// PostgreSQL's data are so old that the kept outbox does not reach back: the node says so and goes back to them.
     OlderPostgresTooOld,
+    /// PostgreSQL's data are of before a rewind: it is fed again, or the node says so and goes back to them.
+    OlderPostgresRewound,
+    /// PostgreSQL is away and the writer is at the limit of what may wait: it waits.
+    WriterWaits,
     /// No progress of PostgreSQL beyond the time limit: the node ends with its own code; what is given up is recorded.
     HardLimitRollback,
     /// The same with `keep`: the next start drains.
     HardLimitKeep,
+    /// The same with Redis away too: the record comes from memory.
+    HardLimitWithoutRedis,
+    /// The same, and the rollback file cannot be written: there is no order, and the next start drains.
+    HardLimitUnwritable,
+    /// A live chain stays at the limit of blocks for longer than the grace.
+    HardLimitGrace,
     /// A second node starts beside the first: it is told who holds the chain.
     SecondNode,
+    /// Two nodes start at the same moment: one gets the chain, the other is told.
+    TwoNodes,
     /// The node is paused until a second one has taken over, then wakes up.
     TakeOver,
-    /// The node's wall clock jumps by hours, to and fro.
-    ClockJump,
+    /// The same in its start: it wakes in the middle of a claim, a drain, a clean, a restore.
+    TakeOverStarting,
+    /// The node's wall clock jumps forward by hours, and stays there until the next jump.
+    ClockForward,
+    /// The node's wall clock jumps back by hours, and stays there until the next jump.
+    ClockBackward,
 }
-
-/// Seen with `--only cut-redis --seed 2` and `--only cut-redis-answer --seed 1`.
-const READ_NOT_REPEATED: &str = "a connection to Redis that breaks while a take-back reads its undo record, or while a rewind \
-                                 cleans Redis, ends the node with code 7 instead of being tried again";
-
-/// Seen with `--all --seed 4`.
-const OUTBOX_EMPTIED: &str = "a rewind, a healing of Redis or a start empties the outbox: a PostgreSQL that is put back to \
-                              before it cannot be fed again, and what was durable since is gone without a record";
-
-/// Seen with `--all --seed 16`.
-const CODE_HIDDEN: &str = "a guard that stops the node in the middle of a take-back (a rewind waits for PostgreSQL) ends it \
-                           with code 7, not 8: the answer to the caller wraps the reason";
 
 impl FaultKind {
     /// All of them.
-    pub const ALL: [Self; 43] = [
+    pub const ALL: [Self; 58] = [
         Self::KillNode,
         Self::KillRedis,
         Self::KillPostgres,
         Self::KillAll,
         Self::KillNodeWithoutPostgres,
+        Self::KillNodeStarting,
         Self::RestartNode,
+        Self::StopWithoutPostgres,
+        Self::StopTwice,
         Self::RestartRedis,
         Self::RestartPostgres,
+        Self::KillSession,
         Self::PauseNode,
         Self::PauseRedis,
         Self::PausePostgres,
@@ -127,7 +150,10 @@ impl FaultKind {
         Self::FlushRedis,
         Self::OlderRedis,
         Self::OlderRedisAtStart,
+        Self::OlderRdb,
+        Self::LoseVolatileRedis,
         Self::RedisMemory,
+        Self::RedisMemoryTakeBack,
         Self::CutRedis,
         Self::CutPostgres,
         Self::CutRedisAnswer,
@@ -148,28 +174,23 @@ impl FaultKind {
         Self::RedisDiskFull,
         Self::OlderPostgres,
         Self::OlderPostgresTooOld,
+        Self::OlderPostgresRewound,
+        Self::WriterWaits,
         Self::HardLimitRollback,
         Self::HardLimitKeep,
+        Self::HardLimitWithoutRedis,
+        Self::HardLimitUnwritable,
+        Self::HardLimitGrace,
         Self::SecondNode,
+        Self::TwoNodes,
         Self::TakeOver,
-        Self::ClockJump,
+        Self::TakeOverStarting,
+        Self::ClockForward,
+        Self::ClockBackward,
     ];
 
     /// Kinds that the node does not survive yet, each with the reason; not in the default set. Empty is the aim.
-    pub const NOT_YET: [(Self, &'static str); 12] = [
-        (Self::KillRedis, READ_NOT_REPEATED),
-        (Self::RestartRedis, READ_NOT_REPEATED),
-        (Self::OlderRedis, READ_NOT_REPEATED),
-        (Self::CutRedis, READ_NOT_REPEATED),
-        (Self::CutRedisAnswer, READ_NOT_REPEATED),
-        (Self::CutRedisQuestion, READ_NOT_REPEATED),
-        (Self::BlackHoleRedis, READ_NOT_REPEATED),
-        (Self::RefuseRedis, READ_NOT_REPEATED),
-        (Self::RedisDiskFull, READ_NOT_REPEATED),
-        (Self::HardLimitRollback, CODE_HIDDEN),
-        (Self::HardLimitKeep, CODE_HIDDEN),
-        (Self::OlderPostgres, OUTBOX_EMPTIED),
-    ];
+    pub const NOT_YET: [(Self, &'static str); 0] = [];
 
     /// The kinds that a run draws from unless it is told otherwise.
     pub fn default_set() -> Vec<Self> {
@@ -198,14 +219,30 @@ impl FaultKind {
         Self::ALL.into_iter().find(|kind| kind.name() == name)
     }
 
+    /// Whether it can be done with a Redis of this profile.
+    pub fn suits(self, redis: RedisProfile) -> bool {
+        match self {
+            // Its files, or everything accepted after its death, are what these are about.
+            Self::KillAll
+            | Self::OlderRedis
+            | Self::OlderRedisAtStart
+            | Self::RedisDiskFull
+            | Self::HardLimitKeep
+            | Self::HardLimitUnwritable => redis == RedisProfile::Durable,
+            Self::LoseVolatileRedis => redis == RedisProfile::Volatile,
+            _ => true,
+        }
+    }
+
     /// How long the fault is held, in milliseconds: least and most.
     pub fn hold_ms(self) -> (u64, u64) {
         match self {
-            Self::PauseRedisLong | Self::PausePostgresLong => (4_000, 12_000),
+            Self::PauseRedisLong | Self::PausePostgresLong => (4_000, 10_000),
             Self::PauseNode => (100, 900),
             // The Syncer's cap while the server lacks room is long: what counts is that the fault was met.
             Self::PostgresDiskFull | Self::RedisDiskFull | Self::RedisMemory => (500, 1_500),
-            Self::OlderPostgres | Self::OlderRedis | Self::OlderRedisAtStart => (200, 1_200),
+            Self::OlderPostgres | Self::OlderRedis | Self::OlderRdb | Self::OlderRedisAtStart => (200, 1_200),
+            Self::WriterWaits => (1_000, 3_000),
             _ => (50, 2_000),
         }
     }

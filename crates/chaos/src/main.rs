@@ -10,6 +10,7 @@ use clap::Parser;
 use forebay_chaos::kind::FaultKind;
 use forebay_chaos::plan::Plan;
 use forebay_chaos::supervisor::{RunOptions, run};
+use forebay_servers::RedisProfile;
 
 /// Cycles that are shown of a plan that has no end.
 const SHOWN_CYCLES: u32 = 80;
@@ -59,6 +60,12 @@ struct Arguments {
     /// Lose accepted blocks on purpose: the run must fail
     #[arg(long)]
     sabotage: bool,
+    /// What Redis keeps on disk: durable, volatile [default: one seed in four is volatile]
+    #[arg(long, value_name = "PROFILE", value_parser = parse_profile)]
+    redis: Option<RedisProfile>,
+    /// Hold each fault for so long, instead of what the plan says
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    hold: Option<Duration>,
     /// Load: blocks a second, about
     #[arg(long, value_name = "N", default_value_t = 200)]
     blocks_per_second: u64,
@@ -81,7 +88,9 @@ fn main() -> anyhow::Result<()> {
         }
         return Ok(());
     }
+    let redis = arguments.redis.unwrap_or_else(|| profile_of(arguments.seed));
     if arguments.plan {
+        kinds.retain(|kind| kind.suits(redis));
         let count = arguments.cycles.unwrap_or(SHOWN_CYCLES);
         for cycle in Plan::new(arguments.seed, kinds).take(usize::try_from(count)?) {
             println!("{}", serde_json::to_string(&cycle)?);
@@ -100,6 +109,8 @@ fn main() -> anyhow::Result<()> {
         duration,
         cycles: arguments.cycles,
         kinds,
+        redis,
+        hold: arguments.hold,
         node: program(arguments.node)?,
         directory,
         keep: arguments.keep,
@@ -138,6 +149,19 @@ fn program(given: Option<PathBuf>) -> anyhow::Result<PathBuf> {
 
 fn parse_kind(text: &str) -> Result<FaultKind, String> {
     FaultKind::of_name(text).ok_or_else(|| format!("no kind of fault is called {text}; --kinds lists them"))
+}
+
+/// One seed in four runs with a Redis that keeps nothing on disk.
+fn profile_of(seed: u64) -> RedisProfile {
+    if seed.is_multiple_of(4) { RedisProfile::Volatile } else { RedisProfile::Durable }
+}
+
+fn parse_profile(text: &str) -> Result<RedisProfile, String> {
+    match text {
+        "durable" => Ok(RedisProfile::Durable),
+        "volatile" => Ok(RedisProfile::Volatile),
+        _ => Err(format!("{text}: the profile is durable or volatile")),
+    }
 }
 
 /// `90`, `90s`, `15m`, `2h`.

@@ -34,6 +34,8 @@ pub struct NodeProcess {
     pub feed: PathBuf,
     /// Where it says what it does.
     pub log: PathBuf,
+    /// What the log had before.
+    log_from: usize,
 }
 
 impl NodePlan {
@@ -55,6 +57,7 @@ impl NodePlan {
     ) -> anyhow::Result<NodeProcess> {
         let feed = self.root.join(format!("feed-{slot}.sock"));
         let log = self.root.join(format!("node-{slot}.log"));
+        let log_from = fs::metadata(&log).map_or(0, |meta| usize::try_from(meta.len()).unwrap_or_default());
         let output =
             OpenOptions::new().create(true).append(true).open(&log).context("opening the node's log")?;
         let names = &servers.names;
@@ -88,7 +91,7 @@ impl NodePlan {
         command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output).kill_on_drop(true);
         let child = command.spawn().with_context(|| format!("starting {}", self.program.display()))?;
         let pid = child.id().context("the node ended at once")?;
-        Ok(NodeProcess { child, pid, feed, log })
+        Ok(NodeProcess { child, pid, feed, log, log_from })
     }
 
     /// A node's data directory.
@@ -104,6 +107,16 @@ impl NodeProcess {
     /// The system does not say.
     pub fn ended(&mut self) -> anyhow::Result<Option<ExitStatus>> {
         Ok(self.child.try_wait()?)
+    }
+
+    /// Whether these words are in what it has logged.
+    ///
+    /// # Errors
+    /// The log cannot be read.
+    pub fn has_logged(&self, words: &str) -> anyhow::Result<bool> {
+        let text = fs::read(&self.log).context("reading a node's log")?;
+        let own = text.get(self.log_from..).unwrap_or_default();
+        Ok(String::from_utf8_lossy(own).contains(words))
     }
 
     /// Sends a signal, if it still runs.

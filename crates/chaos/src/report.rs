@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::history::{Counts, Events};
 use crate::kind::FaultKind;
+use crate::plan::Cycle;
 use crate::supervisor::ByKind;
 
 /// The result of a run.
@@ -17,9 +18,13 @@ pub struct Report {
     pub seed: u64,
     /// How long it took.
     pub seconds: f64,
-    /// Faults done.
+    /// What Redis keeps on disk.
+    pub redis: String,
+    /// Faults done, those that were done together as one.
     pub cycles: u32,
-    /// The same by kind.
+    /// Cycles with two faults at once.
+    pub together: u32,
+    /// Faults by kind.
     pub faults: ByKind<u32>,
     /// Blocks.
     #[serde(flatten)]
@@ -28,8 +33,8 @@ pub struct Report {
     pub ok: bool,
     /// Answers of Redis and PostgreSQL that readers checked meanwhile.
     pub reads_checked: u64,
-    /// The slowest recovery of each kind, from the fault's end until progress, milliseconds.
-    pub recovery_ms_max: ByKind<u64>,
+    /// The slowest recovery of each kind: from the end of its faults until progress.
+    pub slowest_recovery_seconds: ByKind<f64>,
     /// Kinds that cannot be done here, and why.
     #[serde(skip_serializing_if = "ByKind::is_empty")]
     pub skipped: ByKind<String>,
@@ -45,12 +50,16 @@ pub struct Report {
 }
 
 impl Report {
-    /// A fault was done and healed.
-    pub fn done(&mut self, kind: FaultKind, recovery: Duration) {
+    /// The faults of a cycle were done and healed.
+    pub fn done(&mut self, cycle: &Cycle, recovery: Duration) {
         self.cycles += 1;
-        *self.faults.entry(kind).or_default() += 1;
-        let slowest = self.recovery_ms_max.entry(kind).or_default();
-        *slowest = (*slowest).max(u64::try_from(recovery.as_millis()).unwrap_or(u64::MAX));
+        self.together += u32::from(cycle.second.is_some());
+        let seconds = (recovery.as_secs_f64() * 1000.0).round() / 1000.0;
+        for kind in cycle.kinds() {
+            *self.faults.entry(kind).or_default() += 1;
+            let slowest = self.slowest_recovery_seconds.entry(kind).or_default();
+            *slowest = slowest.max(seconds);
+        }
     }
 
     /// A fault cannot be done here.

@@ -12,18 +12,19 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::{Context as _, bail};
 use forebay_generator::files::{write_genesis, write_profile};
 use forebay_generator::{Chain, GenerationTwoOptions, Network, NetworkOptions};
+use forebay_servers::RedisProfile;
 use rustix::process::Signal;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::check::check;
 use crate::clock;
-use crate::driver::{Driver, DriverPlan, Order, View, chain_options};
+use crate::driver::{Driver, DriverPlan, Order, View, Wish, chain_options};
+use crate::faults::Performed;
 use crate::history::History;
 use crate::kind::FaultKind;
 use crate::node::{NodePlan, NodeProcess, log_tail};
 use crate::plan::{Cycle, Plan};
-use crate::process::POLL;
 use crate::random::Random;
 use crate::report::Report;
 use crate::servers::{Server, Servers};
@@ -33,8 +34,6 @@ use crate::watch::{read_redis, watch_postgres};
 pub const LIVENESS_MAX: Duration = Duration::from_secs(90);
 /// A start or an end that nothing disturbs.
 pub const UNDISTURBED_MAX: Duration = Duration::from_secs(60);
-/// Operations that are progress.
-const PROGRESS_OPERATIONS: u64 = 3;
 /// Lines of a node's log that go into a report.
 const LOG_LINES: usize = 12;
 
@@ -49,6 +48,10 @@ pub struct RunOptions {
     pub cycles: Option<u32>,
     /// Which faults.
     pub kinds: Vec<FaultKind>,
+    /// What Redis keeps on disk.
+    pub redis: RedisProfile,
+    /// Holds each fault that is held for so long.
+    pub hold: Option<Duration>,
     /// The program.
     pub node: PathBuf,
     /// Everything of the run is below it; must not exist.
@@ -64,7 +67,7 @@ pub struct RunOptions {
 /// A running run.
 pub struct Supervisor {
     /// Redis and PostgreSQL.
-    pub servers: Servers,
+    pub servers: Arc<Servers>,
     /// How nodes are started.
     pub nodes: NodePlan,
     /// The node that holds the chain.
@@ -73,23 +76,16 @@ pub struct Supervisor {
     pub slot: usize,
     /// What happened.
     pub history: Arc<History>,
-    orders: watch::Sender<Order>,
-    view: watch::Receiver<View>,
+    pub(crate) orders: watch::Sender<Order>,
+    pub(crate) view: watch::Receiver<View>,
     tasks: Vec<JoinHandle<()>>,
-}
-
-/// How a fault went.
-pub enum Performed {
-    /// Done, and the servers run again.
-    Done,
-    /// It cannot be done here.
-    Skipped(String),
 }
 
 /// Runs all cycles, checks the end, and reports. The directory stays when something was not as it must be.
 pub async fn run(options: &RunOptions, interrupted: &AtomicBool) -> Report {
     let begin = Instant::now();
-    let mut report = Report { seed: options.seed, ..Report::default() };
+    let redis = options.redis.to_string();
+    let mut report = Report { seed: options.seed, redis, ..Report::default() };
     let history = Arc::new(History::default());
     match Supervisor::start(options, &history).await {
         Ok(mut supervisor) => {
@@ -117,17 +113,19 @@ impl Supervisor {
         write_genesis(&mut fs::File::create(root.join("genesis.json"))?, &network)?;
         write_profile(&mut fs::File::create(root.join("profile.toml"))?, &network)?;
         let chain = Chain::new(Arc::clone(&network), chain_options("main"), now_unix_seconds())?;
-        let servers = Servers::start(root).await?;
+        let servers = Arc::new(Servers::start(root, options.redis).await?);
         let nodes =
             NodePlan { program: options.node.clone(), root: root.clone(), faketime: clock::find_library() };
         clock::set(&nodes, 0)?;
         let node = nodes.spawn(&servers, 0, &[])?;
-        let (orders, seen) = watch::channel(Order { feed: node.feed.clone(), rest: false });
+        let (orders, seen) =
+            watch::channel(Order { feed: node.feed.clone(), rest: false, wish: Wish::Anything });
         let plan = DriverPlan {
             chain,
             seed: options.seed,
             blocks_per_second: options.blocks_per_second,
             root: root.clone(),
+            profile: options.redis,
         };
         let (driver, view) = Driver::new(plan, seen, Arc::clone(history))?;
         let name = network.profile.name.clone();
@@ -152,19 +150,18 @@ impl Supervisor {
             self.lose_accepted_blocks().await?;
             self.wait_for_progress("sabotage").await?;
         }
-        for cycle in Plan::new(options.seed, options.kinds.clone()) {
+        for mut cycle in Plan::new(options.seed, suitable(&options.kinds, options.redis)) {
             let is_over = options.duration.is_some_and(|limit| begin.elapsed() >= limit)
                 || options.cycles.is_some_and(|limit| cycle.number > limit)
                 || interrupted.load(Ordering::Relaxed);
             if is_over {
                 break;
             }
-            self.cycle(&cycle, report).await.with_context(|| {
-                format!(
-                    "cycle {} ({}, {} ms, choice {})",
-                    cycle.number, cycle.kind, cycle.hold_ms, cycle.choice
-                )
-            })?;
+            if let Some(hold) = options.hold {
+                cycle.fault.hold_ms = u64::try_from(hold.as_millis())?;
+            }
+            let shown = serde_json::to_string(&cycle)?;
+            self.cycle(&cycle, report).await.with_context(|| format!("cycle {shown}"))?;
         }
         self.finish(options).await
     }
@@ -175,27 +172,23 @@ impl Supervisor {
         self.heal().await?;
         let healed = Instant::now();
         if let Performed::Skipped(reason) = performed {
-            report.skipped(cycle.kind, reason);
+            report.skipped(cycle.fault.kind, reason);
             return Ok(());
         }
-        self.wait_for_progress(&cycle.kind.name()).await?;
-        {
-            let mut events = self.history.lock();
-            events.redis_is_older = false;
-            events.postgres_forgot = false;
-            if std::mem::take(&mut events.postgres_is_older) {
-                events.durable_seq = 0;
+        self.wait_for_progress(&cycle.name()).await?;
+        let recovery = healed.elapsed();
+        self.history.lock().is_over();
+        if let Performed::Kept { rolled_back } = performed {
+            let now = self.history.lock().counts.rolled_back;
+            if now > rolled_back {
+                bail!("{} blocks were rolled back, though there was no order to", now - rolled_back);
             }
         }
-        report.done(cycle.kind, healed.elapsed());
-        eprintln!(
-            "{:>4} {:<26} held {:>5} ms, progress after {:>5} ms, height {}",
-            cycle.number,
-            cycle.kind.name(),
-            cycle.hold_ms,
-            healed.elapsed().as_millis(),
-            self.view.borrow().height
-        );
+        report.done(cycle, recovery);
+        let held = cycle.fault.hold_ms;
+        let height = self.view.borrow().height;
+        let (number, name, ms) = (cycle.number, cycle.name(), recovery.as_millis());
+        eprintln!("{number:>4} {name:<44} held {held:>5} ms, progress after {ms:>5} ms, height {height}");
         Ok(())
     }
 
@@ -203,45 +196,10 @@ impl Supervisor {
     async fn heal(&mut self) -> anyhow::Result<()> {
         self.node.signal(Signal::CONT)?;
         for server in [Server::Redis, Server::Postgres] {
-            self.servers.proxy(server).heal();
-            self.servers.resume(server)?;
+            self.servers.heal(server)?;
             self.servers.ensure(server).await?;
         }
         Ok(())
-    }
-
-    /// The node takes operations, and PostgreSQL has what was acknowledged before.
-    pub async fn wait_for_progress(&mut self, after: &str) -> anyhow::Result<()> {
-        let begin = Instant::now();
-        let operations = self.view.borrow().operations + PROGRESS_OPERATIONS;
-        let mut wanted = u64::MAX;
-        let mut durable = 0;
-        loop {
-            self.still_runs(after)?;
-            // After a recorded rollback the numbers go on from a lower one.
-            wanted = wanted.min(self.history.lock().acknowledged.1);
-            let view = *self.view.borrow();
-            if view.ended || !self.history.is_clean() {
-                bail!("safety was violated after {after}");
-            }
-            if view.operations >= operations && durable < wanted {
-                durable = self.durable_seq().await.unwrap_or(0);
-            }
-            if view.operations >= operations && durable >= wanted {
-                return Ok(());
-            }
-            if begin.elapsed() > LIVENESS_MAX {
-                bail!(
-                    "no progress within {} s after {after} was healed: {} of {operations} operations, PostgreSQL at {durable} \
-                     of {wanted}; the last answer: {}; the node's log:\n{}",
-                    LIVENESS_MAX.as_secs(),
-                    view.operations,
-                    self.history.lock().last_answer,
-                    self.log_tail()
-                );
-            }
-            tokio::time::sleep(POLL).await;
-        }
     }
 
     /// # Errors
@@ -265,7 +223,11 @@ impl Supervisor {
         log_tail(&self.node.log, LOG_LINES)
     }
 
-    async fn durable_seq(&self) -> anyhow::Result<u64> {
+    /// The operation that PostgreSQL is at.
+    ///
+    /// # Errors
+    /// PostgreSQL does not answer.
+    pub async fn durable_seq(&self) -> anyhow::Result<u64> {
         let client = self.servers.administrator().await?;
         let row = client.query_one("select seq from forebay.position", &[]).await?;
         Ok(row.try_get::<_, i64>(0)?.unsigned_abs())
@@ -290,43 +252,9 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Operations acknowledged so far.
-    pub fn operations(&self) -> u64 {
-        self.view.borrow().operations
-    }
-
     /// The driver goes to the node that holds the chain now.
     pub fn drive_node(&self) {
         self.orders.send_modify(|order| order.feed.clone_from(&self.node.feed));
-    }
-
-    /// Waits until nothing is under way and PostgreSQL has everything. The load goes on with [`Self::resume_load`].
-    ///
-    /// # Errors
-    /// That takes too long.
-    pub async fn rest(&mut self) -> anyhow::Result<()> {
-        self.orders.send_modify(|order| order.rest = true);
-        let rests = self.view.wait_for(|view| view.rests || view.ended);
-        let rested =
-            tokio::time::timeout(LIVENESS_MAX, rests).await.context("the load does not come to rest")?;
-        if rested?.ended {
-            bail!("the driver gave up");
-        }
-        let wanted = self.history.lock().acknowledged.1;
-        let begin = Instant::now();
-        while self.durable_seq().await.unwrap_or(0) < wanted {
-            self.still_runs("the load came to rest")?;
-            if begin.elapsed() > LIVENESS_MAX {
-                bail!("PostgreSQL does not reach operation {wanted}");
-            }
-            tokio::time::sleep(POLL).await;
-        }
-        Ok(())
-    }
-
-    /// See [`Self::rest`].
-    pub fn resume_load(&self) {
-        self.orders.send_modify(|order| order.rest = false);
     }
 
     /// Rest, the checker, a graceful end, the checker again.
@@ -357,6 +285,11 @@ impl Supervisor {
             let _ = fs::remove_dir_all(directory);
         }
     }
+}
+
+/// Those that can be done with such a Redis.
+fn suitable(kinds: &[FaultKind], redis: RedisProfile) -> Vec<FaultKind> {
+    kinds.iter().copied().filter(|kind| kind.suits(redis)).collect()
 }
 
 /// Small rounds: their ends are frequent. Half of the seeds have the second generation's rules.

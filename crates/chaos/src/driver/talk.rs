@@ -1,0 +1,65 @@
+//! Lines to the node, and its answers.
+
+use super::{Driver, Outcome};
+use crate::feed::{Answer, Feed};
+use crate::process::POLL;
+
+/// Of a line that waits for its answer, so much is shown.
+const LINE_SHOWN_MAX: usize = 60;
+
+impl Driver {
+    /// One line, one answer.
+    pub(super) async fn converse(&mut self, line: &serde_json::Value) -> Outcome {
+        let Some(mut feed) = self.connected().await else { return Outcome::Unknown };
+        let shown: String = line.to_string().chars().take(LINE_SHOWN_MAX).collect();
+        self.history.lock().last_answer = format!("none yet to {shown}");
+        if feed.send(format!("{line}\n").as_bytes()).await.is_err() {
+            return Outcome::Unknown;
+        }
+        let outcome = self.answer(&mut feed).await;
+        if !feed.is_broken() {
+            self.feed = Some(feed);
+        }
+        outcome
+    }
+
+    /// The next answer, unless the connection or the chain's holder is gone before it comes.
+    pub(super) async fn answer(&mut self, feed: &mut Feed) -> Outcome {
+        let socket = self.orders.borrow().feed.clone();
+        let answer = tokio::select! {
+            answer = feed.answer() => answer,
+            _ = self.orders.wait_for(|order| order.feed != socket) => {
+                feed.give_up();
+                return Outcome::Unknown;
+            }
+        };
+        self.history.lock().last_answer = format!("{answer:?}");
+        match answer {
+            Ok(Answer::Done(done)) => {
+                let profile = self.plan.profile.to_string();
+                if done.profile != profile {
+                    self.history.violated(format!("Redis is {profile}, but a receipt says {done:?}"));
+                }
+                Outcome::Done(done)
+            }
+            Ok(Answer::Error { error }) if error.is_trouble() => Outcome::Unknown,
+            Ok(Answer::Error { error }) => Outcome::Refused(error),
+            Err(_) => Outcome::Unknown,
+        }
+    }
+
+    /// A connection to the node that holds the chain, as soon as it listens; `None`: it could not be used, try again.
+    pub(super) async fn connected(&mut self) -> Option<Feed> {
+        if let Some(feed) = self.feed.take() {
+            return Some(feed);
+        }
+        loop {
+            let socket = self.orders.borrow_and_update().feed.clone();
+            if let Ok(feed) = Feed::connect(&socket).await {
+                self.is_unsure = true;
+                return Some(feed);
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+}
