@@ -190,7 +190,10 @@ impl FaultKind {
     ];
 
     /// Kinds that the node does not survive yet, each with the reason; not in the default set. Empty is the aim.
-    pub const NOT_YET: [(Self, &'static str); 0] = [];
+    pub const NOT_YET: [(Self, &'static str); 1] = [(
+        Self::HardLimitWithoutRedis,
+        "while the loop waits for Redis (60 s), the guard does not look: no end after the time without progress",
+    )];
 
     /// The kinds that a run draws from unless it is told otherwise.
     pub fn default_set() -> Vec<Self> {

@@ -1,4 +1,4 @@
-//! Short seeded runs over real processes. Together they do every kind of fault that the node survives.
+//! Short seeded runs over real processes. Together they do every kind of fault.
 //!
 //! A failure prints the report with its seed, and keeps the run's directory. Longer: `make soak DURATION=10m SEED=7`.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
@@ -10,35 +10,50 @@ use std::sync::atomic::AtomicBool;
 use std::time::SystemTime;
 
 use forebay_chaos::kind::FaultKind;
-use forebay_chaos::plan::Plan;
+use forebay_chaos::plan::{Cycle, Plan};
 use forebay_chaos::report::Report;
 use forebay_chaos::supervisor::{RunOptions, run};
+use forebay_servers::RedisProfile::{self, Durable, Volatile};
 
-/// One run of these tests: a lap over every n-th kind.
+/// One run of these tests: a lap over its share of the kinds.
 struct Slice {
     seed: u64,
-    place: usize,
+    redis: RedisProfile,
 }
 
-/// Three, because tests run beside each other.
-const SLICES: [Slice; 3] =
-    [Slice { seed: 101, place: 0 }, Slice { seed: 202, place: 1 }, Slice { seed: 303, place: 2 }];
+/// Several, because tests run beside each other. The volatile one has the kinds that only it can have, and as many others.
+const SLICES: [Slice; 4] = [
+    Slice { seed: 101, redis: Durable },
+    Slice { seed: 202, redis: Durable },
+    Slice { seed: 303, redis: Durable },
+    Slice { seed: 404, redis: Volatile },
+];
 
 impl Slice {
+    /// Kinds are dealt out in turn; one that does not suit the place goes to the next that it suits.
     fn kinds(&self) -> Vec<FaultKind> {
-        FaultKind::default_set().into_iter().skip(self.place).step_by(SLICES.len()).collect()
+        let takes = |place: usize, kind: FaultKind| {
+            (0..SLICES.len())
+                .map(|step| &SLICES[(place + step) % SLICES.len()])
+                .find(|slice| kind.suits(slice.redis))
+                .is_some_and(|slice| slice.seed == self.seed)
+        };
+        let kinds = FaultKind::default_set().into_iter().enumerate();
+        kinds.filter(|(place, kind)| takes(*place, *kind)).map(|(_, kind)| kind).collect()
     }
 
-    fn cycles(&self) -> u32 {
-        u32::try_from(self.kinds().len()).unwrap()
+    fn plan(&self) -> Vec<Cycle> {
+        Plan::new(self.seed, self.kinds()).take(self.kinds().len()).collect()
     }
 
     fn options(&self) -> RunOptions {
         RunOptions {
             seed: self.seed,
             duration: None,
-            cycles: Some(self.cycles()),
+            cycles: Some(u32::try_from(self.kinds().len()).unwrap()),
             kinds: self.kinds(),
+            redis: self.redis,
+            hold: None,
             node: program(),
             directory: PathBuf::from(format!("/tmp/forebay-chaos-test-{}-{}", self.seed, std::process::id())),
             keep: false,
@@ -53,20 +68,19 @@ async fn held(options: &RunOptions) -> Report {
 }
 
 #[test]
-fn the_slices_reach_every_kind_of_fault_that_is_not_excepted_by_name() {
-    let mut reached = BTreeSet::new();
-    for slice in &SLICES {
-        let cycles = usize::try_from(slice.cycles()).unwrap();
-        reached.extend(Plan::new(slice.seed, slice.kinds()).take(cycles).map(|cycle| cycle.kind));
-    }
+fn the_slices_reach_every_kind_of_fault_and_several_at_once() {
+    let cycles: Vec<Cycle> = SLICES.iter().flat_map(Slice::plan).collect();
+    let mut reached: BTreeSet<FaultKind> = cycles.iter().map(|cycle| cycle.fault.kind).collect();
     reached.extend(FaultKind::NOT_YET.iter().map(|(kind, _)| *kind));
     let missing: Vec<FaultKind> = FaultKind::ALL.into_iter().filter(|kind| !reached.contains(kind)).collect();
     assert_eq!(missing, []);
+    let together = cycles.iter().filter(|cycle| cycle.second.is_some()).count();
+    assert!(together >= 4, "{together}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_that_loses_accepted_blocks_fails_and_counts_them() {
-    let slice = Slice { seed: 404, place: 0 };
+    let slice = Slice { seed: 505, redis: Durable };
     let options = RunOptions { sabotage: true, cycles: Some(0), ..slice.options() };
     let report = held(&options).await;
     assert!(!report.ok && report.counts.lost > 0, "{}", serde_json::to_string_pretty(&report).unwrap());
@@ -108,32 +122,31 @@ fn newest_change(folder: &Path) -> Option<SystemTime> {
     entries.filter_map(|path| if path.is_dir() { newest_change(&path) } else { changed(&path) }).max()
 }
 
-/// `make slices`. Not part of `make test` until the node survives every kind of fault on every run: see
-/// `FaultKind::NOT_YET`.
-#[cfg(feature = "slices")]
-mod slices {
-    use super::*;
+async fn holds(slice: &Slice) {
+    let report = held(&slice.options()).await;
+    let text = serde_json::to_string_pretty(&report).unwrap();
+    assert!(report.ok, "seed {}: {text}", slice.seed);
+    let reached: BTreeSet<FaultKind> = report.faults.keys().chain(report.skipped.keys()).copied().collect();
+    assert_eq!(reached, slice.plan().iter().flat_map(Cycle::kinds).collect(), "{text}");
+    assert!(report.counts.accepted > 0 && report.reads_checked > 0, "{text}");
+}
 
-    async fn holds(slice: &Slice) {
-        let report = held(&slice.options()).await;
-        let text = serde_json::to_string_pretty(&report).unwrap();
-        assert!(report.ok, "seed {}: {text}", slice.seed);
-        assert_eq!(report.cycles + u32::try_from(report.skipped.len()).unwrap(), slice.cycles(), "{text}");
-        assert!(report.counts.accepted > 0 && report.reads_checked > 0, "{text}");
-    }
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_lost_in_the_first_slice() {
+    holds(&SLICES[0]).await;
+}
 
-    #[tokio::test(flavor = "multi_thread")]
-    async fn nothing_is_lost_in_the_first_slice() {
-        holds(&SLICES[0]).await;
-    }
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_lost_in_the_second_slice() {
+    holds(&SLICES[1]).await;
+}
 
-    #[tokio::test(flavor = "multi_thread")]
-    async fn nothing_is_lost_in_the_second_slice() {
-        holds(&SLICES[1]).await;
-    }
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_lost_in_the_third_slice() {
+    holds(&SLICES[2]).await;
+}
 
-    #[tokio::test(flavor = "multi_thread")]
-    async fn nothing_is_lost_in_the_third_slice() {
-        holds(&SLICES[2]).await;
-    }
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_lost_in_the_slice_with_a_volatile_redis() {
+    holds(&SLICES[3]).await;
 }
