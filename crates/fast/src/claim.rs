@@ -40,7 +40,7 @@ impl FastTier {
         let key = self.keys().owner();
         let mut command = redis::cmd("HGETALL");
         command.arg(&key);
-        let fields: HashMap<String, String> = self.ask("read the owner", &command).await?;
+        let fields: HashMap<String, String> = self.ask_any_run("read the owner", &command).await?;
         if fields.is_empty() {
             return Ok(None);
         }

@@ -53,6 +53,14 @@ struct Shared {
     link: tokio::sync::Mutex<Link>,
     floor: Mutex<Option<Position>>,
     buckets: Mutex<Option<Buckets>>,
+    runs: Mutex<Runs>,
+}
+
+/// Whether another run of the server is to be trusted as it is.
+#[derive(Default)]
+struct Runs {
+    are_guarded: bool,
+    unknown: Option<String>,
 }
 
 /// The live connection, and what is known about the one before.
@@ -100,6 +108,7 @@ impl FastTier {
             link: tokio::sync::Mutex::default(),
             floor: Mutex::new(None),
             buckets: Mutex::new(None),
+            runs: Mutex::default(),
         };
         let tier = Self { shared: Arc::new(shared) };
         let version = tier.server_facts().await?.version;
@@ -131,12 +140,12 @@ impl FastTier {
     /// Unavailable or misconfigured.
     pub async fn server_facts(&self) -> Result<ServerFacts, FastError> {
         let doing = "ask Redis for its facts";
-        let info: String = self.ask(doing, &redis::cmd("INFO")).await?;
+        let info: String = self.ask_any_run(doing, &redis::cmd("INFO")).await?;
         let mut facts = ServerFacts::of_info(&info);
         let mut config = redis::cmd("CONFIG");
         config.arg("GET").arg("appendfsync").arg("hash-max-listpack-*").arg("databases");
         // Hosted servers often forbid CONFIG; then these facts stay unknown.
-        if let Ok(settings) = self.ask::<HashMap<String, String>>(doing, &config).await {
+        if let Ok(settings) = self.ask_any_run::<HashMap<String, String>>(doing, &config).await {
             facts.add_settings(&settings);
         }
         Ok(facts)
@@ -150,7 +159,7 @@ impl FastTier {
         let key = self.keys().meta();
         let mut command = redis::cmd("HGETALL");
         command.arg(&key);
-        let fields: HashMap<String, String> = self.ask("read the head", &command).await?;
+        let fields: HashMap<String, String> = self.ask_any_run("read the head", &command).await?;
         let head = Head::of_fields(&key, &fields)?;
         self.remember_buckets(&head);
         Ok(head)
@@ -166,6 +175,32 @@ impl FastTier {
     /// Accepts any position from now on: for a recorded rollback, which goes back on purpose.
     pub fn forget_floor(&self) {
         *self.shared.floor.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// From now on, in this and all clones, reads and changes on another run of Redis than the one that is connected fail
+    /// as [`FastErrorKind::AnotherRun`](crate::FastErrorKind::AnotherRun) until [`trust_run`](Self::trust_run): it may have
+    /// started with an older copy of the data, which says of itself that all is well. [`owner`](Self::owner),
+    /// [`head`](Self::head) and [`server_facts`](Self::server_facts) answer all the same.
+    pub fn guard_runs(&self) {
+        self.runs().are_guarded = true;
+    }
+
+    /// The run that is not trusted yet; `None`: all is as it was.
+    #[must_use]
+    pub fn unknown_run(&self) -> Option<String> {
+        self.runs().unknown.clone()
+    }
+
+    /// Trusts a run, unless yet another one answers since.
+    pub fn trust_run(&self, run_id: &str) {
+        let mut runs = self.runs();
+        if runs.unknown.as_deref() == Some(run_id) {
+            runs.unknown = None;
+        }
+    }
+
+    fn runs(&self) -> std::sync::MutexGuard<'_, Runs> {
+        self.shared.runs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Refuses a head that is not ready, or older than what was acknowledged.
@@ -204,7 +239,26 @@ impl FastTier {
         doing: &str,
         command: &Cmd,
     ) -> Result<T, FastError> {
-        let (mut connection, generation) = self.link().await?;
+        let link = self.trusted_link(doing).await?;
+        self.ask_on(link, doing, command).await
+    }
+
+    /// The same, whichever run answers: to find out what it is.
+    pub(crate) async fn ask_any_run<T: redis::FromRedisValue>(
+        &self,
+        doing: &str,
+        command: &Cmd,
+    ) -> Result<T, FastError> {
+        let link = self.link().await?;
+        self.ask_on(link, doing, command).await
+    }
+
+    async fn ask_on<T: redis::FromRedisValue>(
+        &self,
+        (mut connection, generation): (MultiplexedConnection, u64),
+        doing: &str,
+        command: &Cmd,
+    ) -> Result<T, FastError> {
         match command.query_async(&mut connection).await {
             Ok(value) => Ok(value),
             Err(error) => Err(self.failed(doing, Effect::Read, error, generation).await),
@@ -216,7 +270,7 @@ impl FastTier {
         if pipeline.is_empty() {
             return Ok(Vec::new());
         }
-        let (mut connection, generation) = self.link().await?;
+        let (mut connection, generation) = self.trusted_link(doing).await?;
         match pipeline.query_async(&mut connection).await {
             Ok(values) => Ok(values),
             Err(error) => Err(self.failed(doing, Effect::Read, error, generation).await),
@@ -260,7 +314,7 @@ impl FastTier {
         let mut command = Cmd::with_capacity(3 + keys.len() + args.len(), size);
         command.arg(if effect == Effect::Read { "FCALL_RO" } else { "FCALL" });
         command.arg(function.name()).arg(keys.len()).arg(keys).arg(args);
-        let (mut connection, generation) = self.link().await?;
+        let (mut connection, generation) = self.trusted_link(doing).await?;
         let mut answer = command.query_async::<Value>(&mut connection).await;
         if answer.as_ref().is_err_and(library::is_missing) {
             // Nothing ran: the server lost its functions, or is another one.
@@ -270,6 +324,15 @@ impl FastTier {
         match answer {
             Ok(value) => Ok(value),
             Err(error) => Err(self.failed(doing, effect, error, generation).await),
+        }
+    }
+
+    /// The connection, if it is to a run that is trusted.
+    async fn trusted_link(&self, doing: &str) -> Result<(MultiplexedConnection, u64), FastError> {
+        let link = self.link().await?;
+        match self.unknown_run() {
+            Some(run_id) => Err(FastError::AnotherRun { doing: doing.to_owned(), run_id }),
+            None => Ok(link),
         }
     }
 
@@ -284,6 +347,10 @@ impl FastTier {
             self.open(link.peer.as_ref()).await.map_err(|error| FastError::of_connecting(&doing, error))?;
         if link.peer.as_ref().is_some_and(|old| old.run_id != peer.run_id) {
             tracing::warn!(address = %self.shared.address, run_id = %peer.run_id, "another run of Redis answers now");
+            let mut runs = self.runs();
+            if runs.are_guarded {
+                runs.unknown = Some(peer.run_id.clone());
+            }
         }
         link.generation += 1;
         link.live = Some(connection.clone());

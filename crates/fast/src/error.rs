@@ -133,6 +133,14 @@ pub enum FastError {
         /// What does not fit.
         detail: String,
     },
+    /// Another run of Redis answers than the one that was connected. Nothing was sent.
+    #[error("{doing}: Redis was started again (run {run_id}); PostgreSQL is asked first who holds the chain")]
+    AnotherRun {
+        /// What was being done.
+        doing: String,
+        /// The run that answers.
+        run_id: String,
+    },
     /// A key does not hold what we would have written.
     #[error("the key {key} is damaged: {detail}")]
     Corrupt {
@@ -182,6 +190,8 @@ pub enum FastErrorKind {
     NotReady,
     /// Restore before reading or writing.
     Stale,
+    /// Ask the slow tier who holds the chain, then trust the run or stop.
+    AnotherRun,
     /// Slow down and raise the alarm; trimming and taking back still work.
     OutOfMemory,
     /// Slow down and raise the alarm: the disk of Redis.
@@ -210,6 +220,7 @@ impl FastError {
             | Self::BucketsChanged { .. } => FastErrorKind::Conflict,
             Self::NotReady { .. } => FastErrorKind::NotReady,
             Self::Stale { .. } => FastErrorKind::Stale,
+            Self::AnotherRun { .. } => FastErrorKind::AnotherRun,
             Self::OutOfMemory { .. } => FastErrorKind::OutOfMemory,
             Self::Persistence { .. } => FastErrorKind::Persistence,
             Self::ReadOnlyReplica { .. } => FastErrorKind::ReadOnlyReplica,
@@ -233,6 +244,7 @@ impl FastError {
             }
             FastErrorKind::NotReady => "Wait until the restore from PostgreSQL is complete.",
             FastErrorKind::Stale => "Redis lost data; it must be restored from PostgreSQL.",
+            FastErrorKind::AnotherRun => "Wait: the node asks PostgreSQL who holds the chain, then goes on.",
             FastErrorKind::OutOfMemory => "Raise Redis' maxmemory, or let the slow tier catch up.",
             FastErrorKind::Persistence => "Free space on Redis' disk and look into its log.",
             FastErrorKind::ReadOnlyReplica => "Point the address at the primary.",

@@ -121,6 +121,17 @@ local function write(keys, args)
   return { 'OK' }
 end
 
+-- An entry of the outbox that a restore brings back: durable already, kept for a slow tier that is put back to an older
+-- state. Entries come in their order. args: epoch, id of the entry, its fields' parts.
+local function load_entry(keys, args)
+  local refusal = fenced(keys, args[1]) or wrong_state(keys, 'restoring')
+  if refusal then return refusal end
+  if #args < 4 or #args % 2 ~= 0 or #args > CHUNK then return { 'PLAN', '3' } end
+  local added = redis.pcall('XADD', keys[OUTBOX], args[2], unpack(args, 3))
+  if type(added) == 'table' and added.err then return { 'OUTBOX', added.err } end
+  return { 'OK' }
+end
+
 -- The chain has no state from now on, and no outbox. args: epoch, format version.
 local function begin_clean(keys, args)
   local refusal = fenced(keys, args[1])
@@ -195,6 +206,7 @@ end
 -- trimming, cleaning and ownership must work then too.
 redis.register_function('forebay_v1_step', step)
 redis.register_function('forebay_v1_write', write)
+redis.register_function('forebay_v1_load_entry', load_entry)
 
 redis.register_function({ function_name = 'forebay_v1_read', callback = read, flags = { 'no-writes' } })
 

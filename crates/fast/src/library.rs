@@ -18,6 +18,8 @@ pub(crate) enum Function {
     StepBack,
     /// A restore's chunk. Refused whole while memory is full.
     Write,
+    /// An outbox entry that a restore brings back. Refused while memory is full.
+    LoadEntry,
     /// Deletes, also while memory is full.
     Trim,
     /// Drops state and outbox.
@@ -40,6 +42,7 @@ impl Function {
             Self::Step => "forebay_v1_step",
             Self::StepBack => "forebay_v1_step_back",
             Self::Write => "forebay_v1_write",
+            Self::LoadEntry => "forebay_v1_load_entry",
             Self::Trim => "forebay_v1_trim",
             Self::BeginClean => "forebay_v1_begin_clean",
             Self::Clean => "forebay_v1_clean",

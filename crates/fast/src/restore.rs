@@ -18,6 +18,7 @@ use crate::codec::block::encode_block;
 use crate::codec::round::encode_keys;
 use crate::codec::undo::encode_undo;
 use crate::connection::FastTier;
+use crate::entry::OutboxEntry;
 use crate::error::FastError;
 use crate::head::{Position, State, position_fields};
 use crate::keys::{Buckets, FORMAT_VERSION};
@@ -242,6 +243,39 @@ impl Restore {
         }
         plans.push(plan);
         self.send("load blocks", plans).await
+    }
+
+    /// Loads bodies of blocks that are not among the newest ones of the chain: entries of the outbox refer to them.
+    ///
+    /// # Errors
+    /// As [`load_accounts`](Self::load_accounts).
+    pub async fn load_bodies(&mut self, blocks: impl Iterator<Item = &Block>) -> Result<(), FastError> {
+        let keys = self.tier.keys();
+        let plans = blocks.map(|block| {
+            let mut plan = Plan::new(keys);
+            plan.set(keys.block(block.id), encode_block(block));
+            plan
+        });
+        self.send("load blocks", plans.collect()).await
+    }
+
+    /// Loads the newest entries of the outbox, oldest first: all of them are durable. Their blocks' bodies are to be
+    /// loaded, too.
+    ///
+    /// # Errors
+    /// Outbox conflict: an entry does not come after the one before it. Else as [`load_accounts`](Self::load_accounts).
+    pub async fn load_outbox(&mut self, entries: &[OutboxEntry]) -> Result<(), FastError> {
+        let doing = "load the outbox";
+        let keys = fixed_keys(self.tier.keys());
+        let assumed = Assumed { doing, epoch: self.epoch, seq: 0, tip: "" };
+        for entry in entries {
+            let mut args = vec![self.epoch.to_string().into_bytes(), entry.position.to_string().into_bytes()];
+            for (name, value) in entry.to_fields() {
+                args.extend([name.as_bytes().to_vec(), value]);
+            }
+            self.tier.call(assumed, Function::LoadEntry, &keys, &args).await?;
+        }
+        Ok(())
     }
 
     /// Loads undo records, each for the block at its height.

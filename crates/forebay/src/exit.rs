@@ -186,6 +186,7 @@ fn of_fast(kind: FastErrorKind) -> Exit {
         FastErrorKind::Unavailable
         | FastErrorKind::OutcomeUnknown
         | FastErrorKind::NotReady
+        | FastErrorKind::AnotherRun
         | FastErrorKind::OutOfMemory
         | FastErrorKind::Persistence => Exit::Unavailable,
         FastErrorKind::Misconfigured | FastErrorKind::ReadOnlyReplica => Exit::Configuration,

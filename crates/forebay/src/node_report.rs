@@ -33,7 +33,7 @@ pub struct NodeReport {
     pub phase_total: Option<u64>,
     /// What an acceptance survives: `durable` or `volatile`; null before Redis was asked.
     pub profile: Option<String>,
-    /// Attempts at PostgreSQL that failed since the node was ready.
+    /// Attempts at a server that failed since the start began, or since the node was ready.
     pub retries: u64,
     /// The last failure, while it lasts.
     pub last_error: Option<String>,
@@ -57,6 +57,8 @@ impl NodeReport {
             phase: progress.phase.name().to_owned(),
             phase_done: progress.total.map(|_| progress.done),
             phase_total: progress.total,
+            retries: progress.retries,
+            last_error: progress.last_error,
             ..Self::default()
         }
     }
@@ -91,11 +93,13 @@ impl Reporter {
 
     /// Tells of a start. A new phase is in the file when it returns.
     pub fn starting(&self, progress: PhaseProgress) {
+        let phase = progress.phase;
+        let is_trouble = progress.last_error.is_some();
         let report = NodeReport::of_start(progress);
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if last.as_ref().is_none_or(|(at, phase)| *phase != progress.phase || at.elapsed() >= INTERVAL) {
+        if is_trouble || last.as_ref().is_none_or(|(at, last)| *last != phase || at.elapsed() >= INTERVAL) {
             self.write(&report);
-            *last = Some((Instant::now(), progress.phase));
+            *last = Some((Instant::now(), phase));
         }
     }
 
@@ -144,8 +148,8 @@ mod tests {
         let reporter = Reporter::new(directory.path());
         let pid = std::process::id();
         assert_eq!(NodeReport::read(directory.path(), pid), None);
-        reporter.starting(PhaseProgress { phase: Phase::Claim, done: 0, total: None });
-        reporter.starting(PhaseProgress { phase: Phase::Drain, done: 3, total: Some(9) });
+        reporter.starting(PhaseProgress::new(Phase::Claim, 0, None));
+        reporter.starting(PhaseProgress::new(Phase::Drain, 3, Some(9)));
         let report = NodeReport::read(directory.path(), pid).unwrap();
         assert_eq!(
             (report.phase.as_str(), report.phase_done, report.phase_total),

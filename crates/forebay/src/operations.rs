@@ -16,16 +16,46 @@ pub const OPERATION: &str = "op";
 pub enum Operation {
     /// Apply this block.
     Block(Box<Block>),
-    /// Take back so many blocks.
-    Pop {
-        /// At least 1.
-        count: u32,
-    },
+    /// Take blocks back.
+    Pop(Pop),
     /// Wait until the chain up to this height is durable.
     Await {
         /// At least 1, at most the tip's.
         height: Height,
     },
+}
+
+/// Which blocks to take back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pop {
+    /// The newest so many, at least 1.
+    Count(u32),
+    /// All above this height, which is at least 1.
+    Above(Height),
+}
+
+impl Pop {
+    /// The height of the tip after it, and how many blocks that takes back.
+    ///
+    /// # Errors
+    /// Why it cannot be done, for people.
+    pub fn target(self, tip: Height) -> Result<(Height, u32), String> {
+        let to_height = match self {
+            Self::Count(count) => tip.checked_sub(count),
+            Self::Above(height) => Some(height),
+        };
+        to_height
+            .filter(|height| *height > 0 && *height <= tip)
+            .map(|height| (height, tip - height))
+            .ok_or_else(|| match self {
+                Self::Count(count) => format!(
+                    "{count} blocks cannot be taken back: the tip is at height {tip}, and the genesis block stays"
+                ),
+                Self::Above(height) => {
+                    format!("cannot go back to height {height}: the tip is at height {tip}")
+                }
+            })
+    }
 }
 
 /// A line that says nothing that we understand.
@@ -78,7 +108,11 @@ fn operation(value: &Value, profile: &NetworkProfile) -> Result<Operation, Malfo
     let missing = |field: &str| Malformed(format!("{field}: missing"));
     match value.get(OPERATION).ok_or_else(|| missing(OPERATION))?.as_str() {
         Some("block") => block(value.get("block").ok_or_else(|| missing("block"))?, profile),
-        Some("pop") => Ok(Operation::Pop { count: positive(value, "count")?.unwrap_or(1) }),
+        Some("pop") => match (positive(value, "count")?, positive(value, "toHeight")?) {
+            (Some(_), Some(_)) => Err(Malformed("pop: either count or toHeight".to_owned())),
+            (None, Some(height)) => Ok(Operation::Pop(Pop::Above(height))),
+            (count, None) => Ok(Operation::Pop(Pop::Count(count.unwrap_or(1)))),
+        },
         Some("await") => {
             Ok(Operation::Await { height: positive(value, "height")?.ok_or_else(|| missing("height"))? })
         }
@@ -115,8 +149,9 @@ mod tests {
     fn operations_are_read_and_nonsense_names_the_field() {
         let profile = NetworkProfile::built_in("rise-devnet").unwrap();
         let read = |text: &str| read_feed_line(text.as_bytes(), &profile);
-        assert_eq!(read(r#"{"op":"pop"}"#), Ok(Operation::Pop { count: 1 }));
-        assert_eq!(read(r#"{"op":"pop","count":3}"#), Ok(Operation::Pop { count: 3 }));
+        assert_eq!(read(r#"{"op":"pop"}"#), Ok(Operation::Pop(Pop::Count(1))));
+        assert_eq!(read(r#"{"op":"pop","count":3}"#), Ok(Operation::Pop(Pop::Count(3))));
+        assert_eq!(read(r#"{"op":"pop","toHeight":5}"#), Ok(Operation::Pop(Pop::Above(5))));
         assert_eq!(read(r#"{"op":"await","height":7}"#), Ok(Operation::Await { height: 7 }));
         for (text, named) in [
             ("", "JSON"),
@@ -125,12 +160,23 @@ mod tests {
             (r#"{"block":{}}"#, "op"),
             (r#"{"op":"pop","count":0}"#, "count"),
             (r#"{"op":"pop","count":"1"}"#, "count"),
+            (r#"{"op":"pop","count":1,"toHeight":7}"#, "either"),
             (r#"{"op":"await"}"#, "height"),
             (r#"{"op":"block"}"#, "block"),
             (r#"{"op":"block","block":{"version":"x"}}"#, "version"),
         ] {
             let error = read(text).unwrap_err().to_string();
             assert!(error.contains(named), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn only_blocks_that_are_there_can_be_taken_back_and_the_genesis_block_stays() {
+        assert_eq!(Pop::Count(3).target(10), Ok((7, 3)));
+        assert_eq!(Pop::Above(7).target(10), Ok((7, 3)));
+        assert_eq!(Pop::Above(10).target(10), Ok((10, 0)), "done already");
+        for pop in [Pop::Count(10), Pop::Count(11), Pop::Above(11), Pop::Above(0)] {
+            assert!(pop.target(10).is_err(), "{pop:?}");
         }
     }
 

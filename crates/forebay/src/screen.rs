@@ -104,10 +104,10 @@ impl Phases {
             if progress.phase == Phase::Ready {
                 return;
             }
-            *current = Some(self.enter(progress));
+            *current = Some(self.enter(&progress));
         }
         if let Some(current) = current.as_mut() {
-            self.advance(current, progress);
+            self.advance(current, &progress);
         }
     }
 
@@ -119,7 +119,7 @@ impl Phases {
         }
     }
 
-    fn enter(&self, progress: PhaseProgress) -> Current {
+    fn enter(&self, progress: &PhaseProgress) -> Current {
         let bar = (self.screen.shown == Shown::Bars).then(|| {
             let template = match progress.total {
                 Some(_) => PHASE_BAR,
@@ -130,7 +130,7 @@ impl Phases {
         Current { phase: progress.phase, bar, told: Instant::now() }
     }
 
-    fn advance(&self, current: &mut Current, progress: PhaseProgress) {
+    fn advance(&self, current: &mut Current, progress: &PhaseProgress) {
         if let Some(bar) = &current.bar {
             if let Some(total) = progress.total
                 && bar.length() != Some(total)

@@ -207,7 +207,7 @@ async fn start_node(
         let phases = Arc::clone(&phases);
         let reporter = reporter.clone();
         Arc::new(move |progress| {
-            phases.observe(progress);
+            phases.observe(progress.clone());
             reporter.starting(progress);
         })
     };

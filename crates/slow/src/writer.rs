@@ -77,28 +77,38 @@ impl SlowWriter {
         crate::reader::Reads::new(&self.client).position().await
     }
 
-    /// Makes `epoch` the only one that may write, and ends the other sessions of the writer role in this database, so
-    /// that no lock of theirs is waited for. Durable when it returns. Returns the position after.
+    /// Makes `epoch` the only one that may write, if the database still is at the epoch that was `seen` there, and ends
+    /// the other sessions of the writer role in this database, so that no lock of theirs is waited for. Durable when it
+    /// returns. Returns the position after.
     ///
     /// # Errors
-    /// Fenced: the epoch in the database is not below `epoch`. OutcomeUnknown: ask the position.
-    pub async fn take_over(&self, epoch: u64) -> Result<Position, SlowError> {
-        let doing = format!("taking over the chain with epoch {epoch}");
+    /// Fenced: the database is not at `seen`, or `epoch` is not above it: another took over meanwhile. OutcomeUnknown:
+    /// ask the position.
+    pub async fn take_over(&self, seen: u64, epoch: u64) -> Result<Position, SlowError> {
+        let doing = format!("taking over the chain from epoch {seen} with epoch {epoch}");
         let failed = |error| SlowError::from_postgres(&doing, error);
+        let fenced = |position: Position| {
+            let message = format!("the database is at epoch {}", position.epoch);
+            SlowError::new(ErrorKind::Fenced, &doing, message)
+        };
+        // Who comes too late ends nobody's session.
+        let found = self.position().await?;
+        if found.epoch != seen || found.epoch >= epoch {
+            return Err(fenced(found));
+        }
         self.client.execute(END_OTHER_SESSIONS, &[]).await.map_err(failed)?;
         let moved = self
             .client
-            .execute("update forebay.position set epoch = $1 where epoch < $1", &[&bigint(epoch, &doing)?])
+            .execute(
+                "update forebay.position set epoch = $1 where epoch = $2 and epoch < $1",
+                &[&bigint(epoch, &doing)?, &bigint(seen, &doing)?],
+            )
             .await
             .map_err(|error| SlowError::from_commit(&doing, error))?;
         // A session that opened between the two statements with the old epoch is fenced, but may hold locks.
         self.client.execute(END_OTHER_SESSIONS, &[]).await.map_err(failed)?;
         let position = self.position().await?;
-        if moved == 1 {
-            return Ok(position);
-        }
-        let message = format!("the database is at epoch {}, which is not below", position.epoch);
-        Err(SlowError::new(ErrorKind::Fenced, doing, message))
+        if moved == 1 { Ok(position) } else { Err(fenced(position)) }
     }
 
     /// Does the operations in order, in one transaction whose first statement moves the position from `expected_seq` to

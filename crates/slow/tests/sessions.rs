@@ -72,17 +72,18 @@ async fn a_successor_fences_the_writer_before_and_ends_its_session() {
     apply(&mut first, &chain.appends(1..=5), 10).await;
 
     let mut second = SlowWriter::connect(&database.writer()).await.unwrap();
-    let position = second.take_over(2).await.unwrap();
+    let position = second.take_over(1, 2).await.unwrap();
     assert_eq!((position.epoch, position.seq, position.height), (2, 5, 5));
     let ended = first.apply(1, 5, 6, &chain.appends(6..=6), 1).await.unwrap_err();
     assert_eq!(ended.kind(), ErrorKind::Unavailable, "{ended}");
     let mut first = SlowWriter::connect(&database.writer()).await.unwrap();
     let fenced = first.apply(1, 5, 6, &chain.appends(6..=6), 1).await.unwrap_err();
     assert_eq!(fenced.kind(), ErrorKind::Fenced, "{fenced}");
-    let refused = first.take_over(2).await.unwrap_err();
-    assert_eq!(refused.kind(), ErrorKind::Fenced, "{refused}");
-    // That attempt ended the owner's session: it comes back and goes on.
-    second = SlowWriter::connect(&database.writer()).await.unwrap();
+    // Too late: it saw epoch 1, or knows of no higher one. The owner's session goes on.
+    for (seen, epoch) in [(1, 3), (2, 2), (1, 2)] {
+        let refused = first.take_over(seen, epoch).await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Fenced, "{refused}");
+    }
     second.apply(2, 5, 6, &chain.appends(6..=6), 1).await.unwrap();
 }
 

@@ -68,11 +68,9 @@ pub fn decide(error: &StoreError) -> Decision {
         StoreError::Refused(Refusal::IncompleteView(_))
         | StoreError::Disagreement(_)
         | StoreError::TooFarBehind(_)
+        | StoreError::Held(_)
         | StoreError::Stopped(_) => Decision::Stop,
-        StoreError::Refused(_)
-        | StoreError::OtherBranch { .. }
-        | StoreError::Request(_)
-        | StoreError::Held(_) => Decision::Refuse,
+        StoreError::Refused(_) | StoreError::OtherBranch { .. } | StoreError::Request(_) => Decision::Refuse,
         StoreError::Fast(error) => decide_fast(error.kind()),
         StoreError::Slow(error) => decide_slow(error.kind()),
     }
@@ -80,7 +78,7 @@ pub fn decide(error: &StoreError) -> Decision {
 
 fn decide_fast(kind: FastErrorKind) -> Decision {
     match kind {
-        FastErrorKind::Unavailable => Decision::Retry,
+        FastErrorKind::Unavailable | FastErrorKind::AnotherRun => Decision::Retry,
         FastErrorKind::OutcomeUnknown => Decision::Ask,
         FastErrorKind::OutOfMemory => Decision::RetrySlowly,
         _ => Decision::Stop,

@@ -10,10 +10,11 @@ use std::time::Instant;
 use forebay_failpoint::reach;
 use forebay_fast::{FastErrorKind, Operation, OutboxEntry, State};
 use forebay_ledger::ids::{BlockId, Height};
-use forebay_slow::{Position as SlowPosition, SlowOperation, SlowWriter};
+use forebay_slow::{Position as SlowPosition, SlowWriter};
 
 use crate::error::{Decision, StoreError, decide};
 use crate::guard::Overrun;
+use crate::kept::KeptOperations;
 use crate::options::OnHardLimit;
 use crate::owner::{Flight, Owner, Unsynced};
 use crate::progress::Phase;
@@ -24,6 +25,10 @@ use crate::rollback::{self, Base, GivenUp};
 use crate::start::{Heartbeat, ago, check_contiguous, check_overlap, operations_of};
 use crate::syncer::BackOff;
 use crate::writer::operation_bytes;
+
+/// What `keep` means when there is nothing that could be kept.
+pub(crate) const CANNOT_KEEP: &str = "`keep` forbids to give operations up: restore a newer copy of PostgreSQL, or start \
+     once with `rollback`";
 
 /// Claims that may be tried again because a heartbeat came in between.
 const CLAIMS_MAX: u32 = 10;
@@ -39,8 +44,11 @@ impl Owner {
         if !may_be_lost || self.redis_is_out {
             return Ok(false);
         }
+        let is_another_run =
+            matches!(error, StoreError::Fast(error) if error.kind() == FastErrorKind::AnotherRun);
         tracing::warn!(%error, "asking Redis whether it still has this chain");
-        self.heal_if_lost().await
+        // Nothing was sent to another run: once it is known to be ours, or while nobody can tell, the same may be tried again.
+        self.heal_if_lost().await.map(|healed| healed || is_another_run)
     }
 
     /// Asks Redis who holds the chain and where it stands; heals it if our state is gone.
@@ -57,6 +65,7 @@ impl Owner {
     /// Identity: our epoch holds the chain, and what was last accepted is there.
     async fn redis_is_ours(&self) -> Result<bool, StoreError> {
         let fast = &self.writer.fast;
+        self.writer.confirm_run().await?;
         let owner = fast.owner().await?;
         if let Some(owner) = owner.as_ref().filter(|owner| owner.epoch > self.writer.epoch) {
             return Err(StoreError::Held(format!(
@@ -105,8 +114,17 @@ impl Owner {
     /// Redis from PostgreSQL, while that comes and goes.
     pub(crate) async fn restore_patiently(&mut self) -> Result<(), StoreError> {
         let (since, mut back_off) = (Instant::now(), BackOff::new());
+        // The clean drops the outbox: what it keeps is read before.
+        let carried = loop {
+            let (seq, count) = (self.durable.seq, self.options.limits.outbox_kept);
+            match KeptOperations::of_outbox(&self.writer.fast, seq, count).await {
+                Ok(carried) => break carried,
+                Err(error) => self.bear(error, since, &mut back_off).await?,
+            }
+        };
+        let carried = Arc::new(carried);
         loop {
-            match self.restore().await {
+            match self.restore(Arc::clone(&carried)).await {
                 Ok(()) => return Ok(()),
                 Err(error) => self.bear(error, since, &mut back_off).await?,
             }
@@ -134,11 +152,12 @@ impl Owner {
     async fn claim_and_restore(&mut self) -> Result<(), StoreError> {
         self.raise_epoch(0).await?;
         reach("heal.claimed");
-        self.restore().await
+        self.restore(Arc::default()).await
     }
 
     /// Redis from PostgreSQL; the loop goes on where PostgreSQL is.
-    pub(crate) async fn restore(&mut self) -> Result<(), StoreError> {
+    pub(crate) async fn restore(&mut self, carried: Arc<KeptOperations>) -> Result<(), StoreError> {
+        self.writer.confirm_run().await?;
         self.writer.fast.forget_floor();
         let restored = RestoreFrom {
             fast: &self.writer.fast,
@@ -148,6 +167,7 @@ impl Owner {
             genesis_account: self.genesis_account(),
             epoch: self.writer.epoch,
             seq: self.durable.seq,
+            carried,
         }
         .run(self.observe.as_ref())
         .await?;
@@ -157,7 +177,8 @@ impl Owner {
         self.durable =
             Durable { seq: restored.seq, height: tip.map_or(0, |tip| tip.height), id: tip.map(|tip| tip.id) };
         let (height, round) = (self.durable.height, self.round());
-        self.retention = Retention::after_restore(&self.options.limits, restored.kept, height, round);
+        self.retention =
+            Retention::after_restore(&self.options.limits, restored.kept, restored.outbox, height, round);
         self.writer.fast.raise_floor(self.position());
         self.show();
         Ok(())
@@ -168,7 +189,7 @@ impl Owner {
         let fast = self.writer.fast.clone();
         let slow = SlowWriter::connect(&self.options.postgres).await?;
         let mut claims = 0;
-        let epoch = loop {
+        let (at_slow, epoch) = loop {
             let owner = fast.owner().await?;
             if let Some(owner) =
                 owner.as_ref().filter(|owner| owner.epoch > self.writer.epoch && !owner.released)
@@ -178,6 +199,7 @@ impl Owner {
                     owner.holder.pid, owner.holder.host
                 )));
             }
+            let run = fast.unknown_run();
             let at_slow = slow.position().await?.epoch;
             if at_slow > self.writer.epoch {
                 // Redis may have been emptied since; PostgreSQL remembers who came after us.
@@ -185,26 +207,28 @@ impl Owner {
                     "another node took the chain over with epoch {at_slow}"
                 )));
             }
+            if let Some(run) = run {
+                fast.trust_run(&run);
+            }
             let highest = [self.writer.epoch, at_slow, seen, owner.as_ref().map_or(0, |owner| owner.epoch)];
             let epoch = highest.into_iter().max().unwrap_or(0) + 1;
             claims += 1;
             match fast.claim(owner.as_ref(), epoch, &self.options.holder).await {
-                Ok(()) => break epoch,
+                Ok(()) => break (at_slow, epoch),
                 // Our own heartbeat, between the look and the claim.
                 Err(error) if error.kind() == FastErrorKind::Fenced && claims < CLAIMS_MAX => {}
                 Err(error) => return Err(error.into()),
             }
         };
         self.writer.epoch = epoch;
-        self.heartbeat =
-            Heartbeat::start(&fast, epoch, self.options.limits.takeover_after, Arc::clone(&self.suspect));
-        let position = slow.take_over(epoch).await?;
+        self.heartbeat = Heartbeat::start(&fast, epoch, &self.options, Arc::clone(&self.suspect));
+        let position = slow.take_over(at_slow, epoch).await?;
         tracing::info!(epoch, seq = position.seq, "a new epoch");
         Ok(position)
     }
 
     /// PostgreSQL was put back to an older state: what it lacks is fed again from the outbox that Redis kept.
-    pub(crate) async fn feed_again(&mut self, found: SlowPosition) -> Result<(), StoreError> {
+    pub(crate) async fn feed_again(&mut self, mut found: SlowPosition) -> Result<(), StoreError> {
         self.flight = Flight::Idle;
         tracing::error!(
             had_seq = self.durable.seq,
@@ -212,18 +236,21 @@ impl Owner {
             "PostgreSQL is older than it was: feeding it again from the outbox that Redis kept"
         );
         let kept = self.writer.fast.outbox_entries(None, usize::MAX >> 1).await?;
-        let lacking: Vec<OutboxEntry> = kept
-            .iter()
-            .filter(|entry| entry.position.seq > found.seq && entry.position.seq <= self.durable.seq)
-            .cloned()
-            .collect();
-        let feedable = check_overlap(&kept, &found)
-            .and_then(|()| check_contiguous(&lacking, found.seq, self.durable.seq));
-        if let Err(error) = feedable {
-            return Err(self.give_up_older(found, &error));
-        }
-        let operations = operations_of(&self.writer.fast, &lacking).await?;
-        self.raise_epoch(found.epoch).await?;
+        let (lacking, operations) = loop {
+            let lacking = entries_since(&kept, found.seq, self.durable.seq);
+            let feedable = check_overlap(&kept, &found)
+                .and_then(|()| check_contiguous(&lacking, found.seq, self.durable.seq));
+            if let Err(error) = feedable {
+                return Err(self.give_up_older(found, &kept, &error).await);
+            }
+            let operations = operations_of(&self.writer.fast, &lacking).await?;
+            let taken_over = self.raise_epoch(found.epoch).await?;
+            if taken_over.seq == found.seq && taken_over.block_id == found.block_id {
+                break (lacking, operations);
+            }
+            // It was put back once more, or a late COMMIT of ours came in between.
+            found = taken_over;
+        };
         for (entry, operation) in lacking.iter().zip(operations).rev() {
             let (height, id) = tip_after(&entry.operation);
             let bytes = operation_bytes(&operation);
@@ -288,51 +315,64 @@ impl Owner {
         ))
     }
 
-    /// What PostgreSQL lacks is not in the outbox any more.
-    fn give_up_older(&mut self, found: SlowPosition, error: &StoreError) -> StoreError {
-        self.durable = Durable { seq: found.seq, height: found.height, id: found.block_id };
-        let consequence = self.write_order();
-        StoreError::TooFarBehind(format!(
-            "PostgreSQL was put back to operation {} (height {}), and the outbox cannot feed it again ({error}); {consequence}",
+    /// What PostgreSQL lacks is not in the outbox any more: what is there is recorded.
+    async fn give_up_older(
+        &mut self,
+        found: SlowPosition,
+        kept: &[OutboxEntry],
+        error: &StoreError,
+    ) -> StoreError {
+        let went_back = format!(
+            "PostgreSQL was put back to operation {} (height {}), and the outbox cannot feed it again ({error})",
             found.seq, found.height
-        ))
+        );
+        if self.options.on_hard_limit == OnHardLimit::Keep {
+            return StoreError::TooFarBehind(format!("{went_back}; {CANNOT_KEEP}"));
+        }
+        let since: Vec<OutboxEntry> = entries_since(kept, found.seq, self.durable.seq);
+        let operations = match operations_of(&self.writer.fast, &since).await {
+            Ok(operations) => operations,
+            Err(error) => {
+                tracing::error!(%error, "what PostgreSQL lost cannot be recorded");
+                Vec::new()
+            }
+        };
+        let lost = since.iter().zip(&operations).map(|(entry, operation)| GivenUp {
+            seq: entry.position.seq,
+            operation,
+            height: tip_after(&entry.operation).0,
+        });
+        let given_up: Vec<_> = lost.chain(self.given_up()).collect();
+        let base =
+            Base { epoch: self.writer.epoch, seq: found.seq, height: found.height, id: found.block_id };
+        let consequence = rollback::order(&self.options, base, self.writer.seq, &given_up);
+        StoreError::TooFarBehind(format!("{went_back}; {consequence}"))
+    }
+
+    fn given_up(&self) -> impl Iterator<Item = GivenUp<'_>> {
+        self.tail.iter().map(|unsynced| GivenUp {
+            seq: unsynced.position.seq,
+            operation: &unsynced.operation,
+            height: unsynced.height,
+        })
     }
 
     /// The tail as order and record. Says what comes of it.
     fn write_order(&self) -> String {
-        let Some(directory) = &self.options.rollback_dir else {
-            return "there is no directory for a rollback file, so the next start drains".to_owned();
-        };
         let base = Base {
             epoch: self.writer.epoch,
             seq: self.durable.seq,
             height: self.durable.height,
             id: self.durable.id,
         };
-        let mut height = base.height;
-        let operations = self.tail.iter().map(|unsynced| {
-            let operation = match &unsynced.operation {
-                SlowOperation::Append(row) => GivenUp::Block(&row.block),
-                SlowOperation::TakeBack { to_height } => GivenUp::Pop(height.saturating_sub(*to_height)),
-            };
-            height = unsynced.height;
-            (unsynced.position.seq, operation)
-        });
-        match rollback::write(directory, &self.options.profile, self.options.genesis.id, base, operations) {
-            Ok(path) => format!(
-                "{} operations are given up: the next start goes back to height {} (block {}); they are recorded in {}, \
-                 for `forebay replay`",
-                self.tail.len(),
-                base.height,
-                base.id.map_or_else(|| "none".to_owned(), |id| id.to_string()),
-                path.display()
-            ),
-            Err(error) => format!(
-                "the rollback file could not be written in {} ({error}), so there is no order and the next start drains",
-                directory.display()
-            ),
-        }
+        let given_up: Vec<_> = self.given_up().collect();
+        rollback::order(&self.options, base, self.writer.seq, &given_up)
     }
+}
+
+/// The entries of the operations that PostgreSQL had done and lacks now.
+fn entries_since(kept: &[OutboxEntry], found: u64, durable: u64) -> Vec<OutboxEntry> {
+    kept.iter().filter(|entry| entry.position.seq > found && entry.position.seq <= durable).cloned().collect()
 }
 
 /// The tip that an entry left.

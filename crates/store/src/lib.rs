@@ -10,6 +10,7 @@
 mod error;
 mod guard;
 mod heal;
+mod kept;
 mod node;
 mod options;
 mod owner;

@@ -62,7 +62,7 @@ impl Node {
         let profile = Arc::clone(&options.profile);
         let (mut owner, progress) = Owner::new(options, started, Arc::clone(&checker), Arc::clone(&observe));
         owner.begin_chain().await?;
-        observe(PhaseProgress { phase: Phase::Ready, done: 0, total: None });
+        observe(PhaseProgress::new(Phase::Ready, 0, None));
         // A thread of its own: the loop verifies and applies, which would hold up whatever else runs on a shared one.
         let runtime = tokio::runtime::Handle::current();
         let task = tokio::task::spawn_blocking(move || runtime.block_on(owner.run(waiting, stopping)));

@@ -25,6 +25,7 @@ use crate::receipt::{Durable, Profile};
 use crate::retention::Retention;
 use crate::start::{Heartbeat, Observer, Started};
 use crate::syncer::{Batch, SyncEvent, Syncer};
+use crate::write_log::LoggedTip;
 use crate::writer::Writer;
 
 /// Things to remove from Redis before a trim is worth a call of its own.
@@ -132,22 +133,24 @@ impl Owner {
                 seq: restored.seq,
                 resident: restored.resident,
                 redis_away_max: options.limits.redis_away_max,
+                postgres: options.postgres.clone(),
             },
             tail: VecDeque::new(),
             tail_bytes: 0,
             flight: Flight::Idle,
             durable,
-            retention: Retention::after_restore(&options.limits, restored.kept, durable.height, round),
+            retention: Retention::after_restore(
+                &options.limits,
+                restored.kept,
+                restored.outbox,
+                durable.height,
+                round,
+            ),
             guard: Guard::new(options.limits),
             batches,
             events,
             progress,
-            heartbeat: Heartbeat::start(
-                &started.fast,
-                started.epoch,
-                options.limits.takeover_after,
-                Arc::clone(&suspect),
-            ),
+            heartbeat: Heartbeat::start(&started.fast, started.epoch, &options, Arc::clone(&suspect)),
             suspect,
             observe,
             ticks,
@@ -316,6 +319,7 @@ impl Owner {
         }
         let limits = &self.options.limits;
         let mut operations = Vec::new();
+        let mut tips = vec![(self.durable.height, self.durable.id)];
         let mut bytes = 0;
         let mut new_seq = self.durable.seq;
         for unsynced in self.tail.iter().take(limits.batch_operations_max.max(1)) {
@@ -325,13 +329,20 @@ impl Owner {
             bytes += unsynced.bytes;
             new_seq = unsynced.position.seq;
             operations.push(unsynced.operation.clone());
+            tips.push((unsynced.height, Some(unsynced.id)));
         }
         self.flight = Flight::Batch(operations.len());
-        self.send(new_seq, operations).await
+        self.send(new_seq, operations, tips).await
     }
 
-    async fn send(&mut self, new_seq: u64, operations: Vec<SlowOperation>) -> Result<(), StoreError> {
-        let batch = Batch { epoch: self.writer.epoch, expected_seq: self.durable.seq, new_seq, operations };
+    async fn send(
+        &mut self,
+        new_seq: u64,
+        operations: Vec<SlowOperation>,
+        tips: Vec<LoggedTip>,
+    ) -> Result<(), StoreError> {
+        let batch =
+            Batch { epoch: self.writer.epoch, expected_seq: self.durable.seq, new_seq, operations, tips };
         self.batches.send(batch).await.map_err(|_| syncer_gone())
     }
 
@@ -344,7 +355,7 @@ impl Owner {
             && self.ticks_seen.is_multiple_of(TICKS_A_QUESTION)
         {
             self.flight = Flight::Question;
-            self.send(self.durable.seq, Vec::new()).await?;
+            self.send(self.durable.seq, Vec::new(), Vec::new()).await?;
         }
         Ok(())
     }

@@ -49,7 +49,7 @@ impl Phase {
 }
 
 /// A step of a long phase: for a progress bar.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PhaseProgress {
     /// Which phase.
     pub phase: Phase,
@@ -57,6 +57,18 @@ pub struct PhaseProgress {
     pub done: u64,
     /// Of how many; `None`: not known.
     pub total: Option<u64>,
+    /// Attempts at a server that failed since the start began.
+    pub retries: u64,
+    /// The last failure, while the start waits because of it.
+    pub last_error: Option<String>,
+}
+
+impl PhaseProgress {
+    /// Without trouble.
+    #[must_use]
+    pub fn new(phase: Phase, done: u64, total: Option<u64>) -> Self {
+        Self { phase, done, total, retries: 0, last_error: None }
+    }
 }
 
 /// Where a running node stands.

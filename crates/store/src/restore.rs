@@ -1,6 +1,7 @@
 //! Redis from PostgreSQL: clean our keys, load everything, compare, and let readers and writer in.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use forebay_failpoint::reach;
 use forebay_fast::{Expected, FastTier, Position, RestoredHead};
@@ -13,6 +14,7 @@ use forebay_slow::SlowReader;
 use tokio_postgres::Config;
 
 use crate::error::StoreError;
+use crate::kept::{KeptOperations, block_of};
 use crate::options::Limits;
 use crate::progress::{Phase, PhaseProgress};
 use crate::resident::Resident;
@@ -26,6 +28,8 @@ const BLOCKS_A_CHUNK: u32 = 100;
 pub(crate) struct Restored {
     pub(crate) resident: Resident,
     pub(crate) kept: Vec<(Height, BlockId)>,
+    /// The entries of the outbox that are there again, with the blocks that they brought.
+    pub(crate) outbox: Vec<(Position, Option<BlockId>)>,
     pub(crate) seq: u64,
 }
 
@@ -38,12 +42,14 @@ pub(crate) struct RestoreFrom<'a> {
     pub(crate) epoch: u64,
     /// What PostgreSQL is known to have.
     pub(crate) seq: u64,
+    /// The newest operations up to there, as Redis had them before.
+    pub(crate) carried: Arc<KeptOperations>,
 }
 
 impl RestoreFrom<'_> {
     /// Cleans and restores. Until it returns, readers and steps are refused; when it fails, they stay refused.
     pub(crate) async fn run(&self, observe: &(dyn Fn(PhaseProgress) + Sync)) -> Result<Restored, StoreError> {
-        let at = |phase, done, total| observe(PhaseProgress { phase, done, total });
+        let at = |phase, done, total| observe(PhaseProgress::new(phase, done, total));
         let mut reader = SlowReader::connect(self.postgres).await?;
         let snapshot = reader.snapshot().await?;
         let reads = || snapshot.reads();
@@ -58,6 +64,9 @@ impl RestoreFrom<'_> {
         }
         let tip = reads().tip().await?;
         let counts = reads().counts().await?;
+        let known = KeptOperations::of_postgres(reads(), self.seq, self.limits.outbox_kept).await?;
+        let operations =
+            if known.entries.len() > self.carried.entries.len() { &known } else { self.carried.as_ref() };
 
         at(Phase::Clean, 0, None);
         reach("restore.before_clean");
@@ -102,6 +111,10 @@ impl RestoreFrom<'_> {
             }
             let closers_max = self.profile.generation_two.map_or(1, |two| two.pool);
             let mut running = reads().round_state(closers_max).await?;
+            let is_kept: HashSet<BlockId> = kept.iter().map(|(_, id)| *id).collect();
+            let others = operations.blocks.iter().filter(|block| !is_kept.contains(&block.id));
+            restore.load_bodies(others.map(Arc::as_ref)).await?;
+            restore.load_outbox(&operations.entries).await?;
             self.complete(&mut running, &tip, &loaded);
             restore.load_round(&running).await?;
             round = Some(running);
@@ -121,7 +134,8 @@ impl RestoreFrom<'_> {
         let genesis_account = tip.map(|_| self.genesis_account);
         restore.finish(&RestoredHead { position, tip, genesis_account }).await?;
         let resident = Resident { tip, round, genesis_account, delegates: loaded.delegates };
-        Ok(Restored { resident, kept, seq: slow.seq })
+        let outbox = operations.entries.iter().map(|entry| (entry.position, block_of(entry))).collect();
+        Ok(Restored { resident, kept, outbox, seq: slow.seq })
     }
 
     /// The list of a round whose first block is not there yet is computed: SQL does not know it (DESIGN).

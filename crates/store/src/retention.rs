@@ -30,16 +30,20 @@ pub(crate) struct Retention {
 }
 
 impl Retention {
-    /// After a restore: the newest blocks are there, no outbox, no undo records.
+    /// After a restore: the newest blocks are there, and the newest entries of the outbox; no undo records.
     pub(crate) fn after_restore(
         limits: &Limits,
         kept: Vec<(Height, BlockId)>,
+        outbox: Vec<(Position, Option<BlockId>)>,
         tip: Height,
         round: u32,
     ) -> Self {
-        let bodies = kept.iter().map(|(_, id)| (*id, 1)).collect();
+        let mut bodies: HashMap<BlockId, u32> = HashMap::new();
+        for id in kept.iter().map(|(_, id)| *id).chain(outbox.iter().filter_map(|(_, id)| *id)) {
+            *bodies.entry(id).or_default() += 1;
+        }
         Self {
-            outbox: VecDeque::new(),
+            outbox: outbox.into(),
             kept: kept.into(),
             bodies,
             undo_from: tip.saturating_add(1),
@@ -159,7 +163,7 @@ mod tests {
 
     #[test]
     fn a_body_goes_when_neither_outbox_nor_window_refers_to_it() {
-        let mut retention = Retention::after_restore(&limits(), Vec::new(), 0, 1);
+        let mut retention = Retention::after_restore(&limits(), Vec::new(), Vec::new(), 0, 1);
         for height in 1..=6u32 {
             retention.applied(position(height.into()), height, BlockId(height.into()));
         }
@@ -171,8 +175,24 @@ mod tests {
     }
 
     #[test]
+    fn restored_entries_go_like_any_other_and_take_bodies_only_they_refer_to() {
+        // Block 9 was taken back: only the outbox refers to it.
+        let outbox = vec![
+            (position(1), Some(BlockId(1))),
+            (position(2), Some(BlockId(9))),
+            (position(3), None),
+            (position(4), Some(BlockId(2))),
+        ];
+        let kept = vec![(1, BlockId(1)), (2, BlockId(2))];
+        let mut retention = Retention::after_restore(&limits(), kept, outbox, 2, 1);
+        let trim = retention.trim(durable(4, 2), 1, 0).unwrap();
+        assert_eq!(trim.entries_through, Some(position(2)));
+        assert_eq!(trim.bodies, [BlockId(9)], "block 1 is among the newest");
+    }
+
+    #[test]
     fn what_is_not_worth_a_call_yet_is_not_forgotten() {
-        let mut retention = Retention::after_restore(&limits(), Vec::new(), 0, 1);
+        let mut retention = Retention::after_restore(&limits(), Vec::new(), Vec::new(), 0, 1);
         for height in 1..=6u32 {
             let position = position(height.into());
             retention.applied(position, height, BlockId(height.into()));
@@ -185,7 +205,7 @@ mod tests {
 
     #[test]
     fn nothing_that_is_not_durable_goes() {
-        let mut retention = Retention::after_restore(&limits(), Vec::new(), 0, 1);
+        let mut retention = Retention::after_restore(&limits(), Vec::new(), Vec::new(), 0, 1);
         for height in 1..=9u32 {
             retention.applied(position(height.into()), height, BlockId(height.into()));
         }
@@ -196,7 +216,7 @@ mod tests {
 
     #[test]
     fn a_block_applied_twice_keeps_its_body_until_both_entries_are_gone() {
-        let mut retention = Retention::after_restore(&limits(), Vec::new(), 0, 1);
+        let mut retention = Retention::after_restore(&limits(), Vec::new(), Vec::new(), 0, 1);
         retention.applied(position(1), 1, BlockId(7));
         retention.taken_back(position(2), 1);
         retention.applied(position(3), 1, BlockId(7));

@@ -9,11 +9,13 @@ use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use forebay_ledger::block::Block;
 use forebay_ledger::ids::{BlockId, Height};
 use forebay_ledger::json::block_to_value;
 use forebay_ledger::profile::NetworkProfile;
+use forebay_slow::SlowOperation;
 use serde_json::{Value, json};
+
+use crate::options::NodeOptions;
 
 /// What the file's first line says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,50 +31,88 @@ pub(crate) struct Base {
 }
 
 /// An operation that is given up.
-pub(crate) enum GivenUp<'a> {
-    Block(&'a Block),
-    /// So many blocks are taken back.
-    Pop(u32),
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct GivenUp<'a> {
+    pub(crate) seq: u64,
+    pub(crate) operation: &'a SlowOperation,
+    /// The tip's height after it.
+    pub(crate) height: Height,
 }
 
 const PREFIX: &str = "rollback-";
 const SUFFIX: &str = ".jsonl";
 const DONE: &str = ".done";
 
-/// Writes order and record. When it returns `Ok`, the order stands, even if the power goes at once.
-pub(crate) fn write<'a>(
+/// Writes order and record. When it returns `Ok`, the order stands, even if the power goes at once. `through`: the last
+/// accepted operation; what is given up and not among `operations` is named as missing.
+pub(crate) fn write(
     directory: &Path,
     profile: &NetworkProfile,
     genesis: BlockId,
     base: Base,
-    operations: impl Iterator<Item = (u64, GivenUp<'a>)>,
+    through: u64,
+    operations: &[GivenUp<'_>],
 ) -> io::Result<PathBuf> {
     let name = directory.join(format!("{PREFIX}{}-{}{SUFFIX}", base.epoch, base.seq));
     let draft = name.with_extension("draft");
     let mut out = BufWriter::new(File::create(&draft)?);
+    let first = operations.first().map_or(through.saturating_add(1), |first| first.seq);
+    let missing =
+        (first > base.seq.saturating_add(1)).then(|| json!({ "from": base.seq + 1, "to": first - 1 }));
     let header = json!({ "rollback": {
         "chain": profile.name,
         "genesis": genesis.to_string(),
         "epoch": base.epoch,
         "seq": base.seq,
+        "throughSeq": through,
+        "missingSeqs": missing,
         "baseHeight": base.height,
         "baseId": base.id.map(|id| id.to_string()),
     } });
     writeln!(out, "{header}")?;
-    for (seq, operation) in operations {
+    let mut height = missing.is_none().then_some(base.height);
+    for GivenUp { seq, operation, height: after } in operations {
         let line = match operation {
-            GivenUp::Block(block) => {
-                json!({ "op": "block", "seq": seq, "block": block_to_value(block, profile) })
+            SlowOperation::Append(row) => {
+                json!({ "op": "block", "seq": seq, "block": block_to_value(&row.block, profile) })
             }
-            GivenUp::Pop(count) => json!({ "op": "pop", "seq": seq, "count": count }),
+            SlowOperation::TakeBack { to_height } => match height {
+                Some(height) => {
+                    json!({ "op": "pop", "seq": seq, "count": height.saturating_sub(*to_height) })
+                }
+                None => json!({ "op": "pop", "seq": seq, "toHeight": to_height }),
+            },
         };
         writeln!(out, "{line}")?;
+        height = Some(*after);
     }
     let file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
     file.sync_all()?;
     fs::rename(&draft, &name)?;
     File::open(directory)?.sync_all()?;
     Ok(name)
+}
+
+/// Writes the file and says, for people, what comes of it.
+pub(crate) fn order(options: &NodeOptions, base: Base, through: u64, operations: &[GivenUp<'_>]) -> String {
+    let Some(directory) = &options.rollback_dir else {
+        return "there is no directory for a rollback file, so the next start drains".to_owned();
+    };
+    match write(directory, &options.profile, options.genesis.id, base, through, operations) {
+        Ok(path) => format!(
+            "{} operations are given up: the next start goes back to height {} (block {}); {} of them are recorded in {}, \
+             for `forebay replay`",
+            through.saturating_sub(base.seq),
+            base.height,
+            base.id.map_or_else(|| "none".to_owned(), |id| id.to_string()),
+            operations.len(),
+            path.display()
+        ),
+        Err(error) => format!(
+            "the rollback file could not be written in {} ({error}), so there is no order and the next start drains",
+            directory.display()
+        ),
+    }
 }
 
 /// An order that stands.
@@ -135,13 +175,37 @@ pub(crate) fn mark_done(order: &Path) -> io::Result<PathBuf> {
 mod tests {
     use super::*;
 
+    const POP: SlowOperation = SlowOperation::TakeBack { to_height: 3 };
+
+    fn pop(seq: u64) -> GivenUp<'static> {
+        GivenUp { seq, operation: &POP, height: 3 }
+    }
+
+    #[test]
+    fn what_the_outbox_has_not_any_more_is_named_as_missing() {
+        let directory = tempfile::tempdir().unwrap();
+        let profile = NetworkProfile::built_in("rise-devnet").unwrap();
+        let base = Base { epoch: 3, seq: 17, height: 5, id: Some(BlockId(9)) };
+        let lines = |through, operations: &[GivenUp<'_>]| {
+            let path = write(directory.path(), &profile, BlockId(1), base, through, operations).unwrap();
+            let text = fs::read_to_string(path).unwrap();
+            text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()).collect::<Vec<_>>()
+        };
+        let whole = lines(18, &[pop(18)]);
+        assert_eq!(whole[0]["rollback"]["missingSeqs"], Value::Null);
+        assert_eq!(whole[1]["count"], 2);
+        let cut = lines(21, &[pop(21)]);
+        assert_eq!(cut[0]["rollback"]["missingSeqs"], json!({ "from": 18, "to": 20 }));
+        assert_eq!(cut[1]["toHeight"], 3, "how many blocks that takes back is not known: {cut:?}");
+        assert_eq!(lines(21, &[])[0]["rollback"]["missingSeqs"], json!({ "from": 18, "to": 21 }));
+    }
+
     #[test]
     fn an_order_stands_until_it_is_done_and_only_for_its_chain() {
         let directory = tempfile::tempdir().unwrap();
         let profile = NetworkProfile::built_in("rise-devnet").unwrap();
         let base = Base { epoch: 3, seq: 17, height: 5, id: Some(BlockId(9)) };
-        let written =
-            write(directory.path(), &profile, BlockId(1), base, [(18, GivenUp::Pop(2))].into_iter()).unwrap();
+        let written = write(directory.path(), &profile, BlockId(1), base, 18, &[pop(18)]).unwrap();
         assert_eq!(written.file_name().unwrap(), "rollback-3-17.jsonl");
         let order = Order { path: written.clone(), epoch: 3, seq: 17 };
         assert_eq!(orders(directory.path(), &profile).unwrap(), [order]);
@@ -159,7 +223,7 @@ mod tests {
         let profile = NetworkProfile::built_in("rise-devnet").unwrap();
         let base = Base { epoch: 1, seq: 1, height: 1, id: None };
         let missing = Path::new("/nowhere/at/all");
-        assert!(write(missing, &profile, BlockId(1), base, std::iter::empty()).is_err());
+        assert!(write(missing, &profile, BlockId(1), base, 1, &[]).is_err());
         assert_eq!(orders(missing, &profile).unwrap(), Vec::<Order>::new());
     }
 }

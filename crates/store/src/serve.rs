@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use forebay_failpoint::reach;
+use forebay_fast::FastErrorKind;
 use forebay_ledger::block::Block;
 use forebay_ledger::ids::{BlockId, Height};
 use forebay_ledger::verify::CheckedBlock;
@@ -197,11 +198,16 @@ fn answer(reply: Reply, outcome: Result<Accepted, StoreError>) -> Result<(), Sto
     let fatal = match &outcome {
         Err(error) => match decide(error) {
             Decision::Refuse | Decision::RetrySlowly => None,
-            // PostgreSQL could not be asked about an older block: nothing was done.
-            Decision::Retry | Decision::Ask if matches!(error, StoreError::Slow(_)) => None,
+            // PostgreSQL could not be asked about an older block, or about another run of Redis: nothing was done.
+            Decision::Retry | Decision::Ask
+                if matches!(error, StoreError::Slow(_)) || is_another_run(error) =>
+            {
+                None
+            }
             Decision::Stop | Decision::Ask | Decision::Retry => Some(match error {
-                // The guard's stop keeps its own kind, and with it its exit code.
+                // These keep their own kind, and with it their exit code.
                 StoreError::TooFarBehind(message) => StoreError::TooFarBehind(message.clone()),
+                StoreError::Held(message) => StoreError::Held(message.clone()),
                 other => StoreError::Stopped(other.to_string()),
             }),
         },
@@ -210,4 +216,8 @@ fn answer(reply: Reply, outcome: Result<Accepted, StoreError>) -> Result<(), Sto
     // A caller that went away does not need the answer; the operation stays done.
     let _ = reply.send(outcome);
     fatal.map_or(Ok(()), Err)
+}
+
+fn is_another_run(error: &StoreError) -> bool {
+    matches!(error, StoreError::Fast(error) if error.kind() == FastErrorKind::AnotherRun)
 }

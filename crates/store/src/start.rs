@@ -3,26 +3,65 @@
 //! A crash in any phase is survived by starting again: each phase can be repeated.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use forebay_failpoint::reach;
-use forebay_fast::{FastOptions, FastTier, Head, Operation, OutboxEntry, Owner, State};
+use forebay_fast::{
+    FastErrorKind, FastOptions, FastTier, Head, Holder, Operation, OutboxEntry, Owner, State,
+};
 use forebay_ledger::ids::Address;
 use forebay_slow::setup::{ChainParameters, migrate, prepare};
-use forebay_slow::{BlockRow, Position as SlowPosition, SlowOperation, SlowWriter};
+use forebay_slow::{
+    BlockRow, ErrorKind as SlowErrorKind, Position as SlowPosition, SlowOperation, SlowWriter,
+};
 use tokio::sync::{Notify, mpsc};
 
 use crate::error::{Decision, StoreError, decide};
-use crate::options::NodeOptions;
+use crate::heal::{CANNOT_KEEP, tip_after};
+use crate::kept::KeptOperations;
+use crate::options::{NodeOptions, OnHardLimit};
 use crate::progress::{Phase, PhaseProgress};
 use crate::receipt::Profile;
 use crate::restore::{RestoreFrom, Restored};
-use crate::rollback::{self, Order};
-use crate::syncer::{BackOff, Batch, Outcome, Syncer};
+use crate::rollback::{self, Base, GivenUp, Order};
+use crate::syncer::{BackOff, Batch, Outcome, SyncEvent, Syncer};
 
 /// Who watches a start: called with each phase and its steps.
 pub type Observer = Arc<dyn Fn(PhaseProgress) + Send + Sync>;
+
+/// What was told of a start so far.
+struct Told<'a> {
+    observe: &'a Observer,
+    last: Mutex<PhaseProgress>,
+}
+
+impl<'a> Told<'a> {
+    fn new(observe: &'a Observer) -> Self {
+        Self { observe, last: Mutex::new(PhaseProgress::new(Phase::Setup, 0, None)) }
+    }
+
+    /// The start goes on: what kept it is over.
+    fn at(&self, phase: Phase, done: u64, total: Option<u64>) {
+        self.tell(|last| {
+            *last = PhaseProgress { retries: last.retries, ..PhaseProgress::new(phase, done, total) }
+        });
+    }
+
+    fn failed(&self, error: String) {
+        self.tell(|last| {
+            last.retries += 1;
+            last.last_error = Some(error);
+        });
+    }
+
+    fn tell(&self, change: impl FnOnce(&mut PhaseProgress)) {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut last);
+        (self.observe)(last.clone());
+    }
+}
 
 /// What the start hands to the node's loop.
 pub(crate) struct Started {
@@ -33,21 +72,22 @@ pub(crate) struct Started {
 }
 
 pub(crate) async fn start(options: &NodeOptions, observe: &Observer) -> Result<Started, StoreError> {
-    let at = |phase, done, total| observe(PhaseProgress { phase, done, total });
-    at(Phase::Setup, 0, None);
-    set_up(options).await?;
-    let mut slow = patiently(options, async || Ok(SlowWriter::connect(&options.postgres).await?)).await?;
+    let told = Told::new(observe);
+    told.at(Phase::Setup, 0, None);
+    set_up(options, &told).await?;
+    let connecting = async || Ok(SlowWriter::connect(&options.postgres).await?);
+    let mut slow = patiently(options, &told, connecting).await?;
     let chain = &options.profile.name;
-    let fast = patiently(options, async || {
+    let fast = patiently(options, &told, async || {
         Ok(FastTier::connect(&options.redis_url, chain, FastOptions::default()).await?)
     })
     .await?;
     let profile = check_server(&fast).await?;
 
     reach("start.set_up");
-    at(Phase::Claim, 0, None);
+    told.at(Phase::Claim, 0, None);
     let (epoch, position) = claim(options, &fast, &mut slow).await?;
-    let beating = Heartbeat::start(&fast, epoch, options.limits.takeover_after, Arc::new(Notify::new()));
+    let beating = Heartbeat::start(&fast, epoch, options, Arc::new(Notify::new()));
 
     reach("start.claimed");
 
@@ -64,12 +104,14 @@ pub(crate) async fn start(options: &NodeOptions, observe: &Observer) -> Result<S
             "obeying a rollback file: what comes after its base is given up, the chain goes back to PostgreSQL's last block"
         );
     }
-    at(Phase::Drain, 0, None);
+    told.at(Phase::Drain, 0, None);
     // An order gives up what comes after its base; what PostgreSQL lost before it is brought there first.
     let until_seq = orders.iter().map(|order| order.seq).min().unwrap_or(u64::MAX);
-    let drained_seq = drain(options, &fast, epoch, position, until_seq, &at).await?;
+    let drained_seq = drain(options, &fast, epoch, position, until_seq, &told).await?;
     reach("start.drained");
+    let carried = Arc::new(carry(options, &fast, drained_seq).await);
     let restored = RestoreFrom {
+        carried,
         fast: &fast,
         postgres: &options.postgres,
         profile: &options.profile,
@@ -78,15 +120,33 @@ pub(crate) async fn start(options: &NodeOptions, observe: &Observer) -> Result<S
         epoch,
         seq: drained_seq,
     }
-    .run(observe.as_ref())
+    .run(&|progress| told.at(progress.phase, progress.done, progress.total))
     .await?;
     reach("start.restored");
     for order in &orders {
         mark_done(order)?;
     }
+    // From now on another run of Redis, which may be an older copy, is made sure of before it is used.
+    fast.guard_runs();
     // The node's loop shows its own heartbeat.
     drop(beating);
     Ok(Started { fast, epoch, restored, profile })
+}
+
+/// The newest durable operations as Redis still has them. Whatever keeps them from being read is no reason not to start:
+/// PostgreSQL knows most of them, too.
+async fn carry(options: &NodeOptions, fast: &FastTier, seq: u64) -> KeptOperations {
+    let is_whole = match fast.head().await {
+        Ok(head) => matches!(head.state, State::Ready | State::Rewinding),
+        Err(_) => false,
+    };
+    if !is_whole {
+        return KeptOperations::default();
+    }
+    KeptOperations::of_outbox(fast, seq, options.limits.outbox_kept).await.unwrap_or_else(|error| {
+        tracing::warn!(%error, "the outbox' durable entries are not carried over");
+        KeptOperations::default()
+    })
 }
 
 /// Rollback files that no start has obeyed yet.
@@ -111,10 +171,10 @@ fn order_failed(path: &Path, error: &std::io::Error) -> StoreError {
     StoreError::Request(format!("{}: a rollback file cannot be read or renamed ({error})", path.display()))
 }
 
-async fn set_up(options: &NodeOptions) -> Result<(), StoreError> {
+async fn set_up(options: &NodeOptions, told: &Told<'_>) -> Result<(), StoreError> {
     let Some(setup) = &options.setup else { return Ok(()) };
     let parameters = ChainParameters::new(&options.profile, &options.genesis);
-    patiently(options, async || {
+    patiently(options, told, async || {
         prepare(&setup.admin, &setup.names, &setup.passwords).await?;
         let mut owner = setup.admin.clone();
         owner.dbname(&setup.names.database);
@@ -136,6 +196,7 @@ async fn check_server(fast: &FastTier) -> Result<Profile, StoreError> {
 /// Repeats while a server is away, for as long as the options say.
 async fn patiently<T>(
     options: &NodeOptions,
+    told: &Told<'_>,
     attempt: impl AsyncFn() -> Result<T, StoreError>,
 ) -> Result<T, StoreError> {
     let since = Instant::now();
@@ -151,6 +212,7 @@ async fn patiently<T>(
         }
         let wait = back_off.next(false);
         tracing::warn!(attempt = back_off.attempt(), %error, "waiting for a server");
+        told.failed(error.to_string());
         tokio::time::sleep(wait).await;
     }
 }
@@ -178,7 +240,12 @@ async fn claim(
         StoreError::Held(format!("another node took the chain at the same moment ({error})"))
     })?;
     reach("start.claimed_redis");
-    let position = slow.take_over(epoch).await?;
+    let position = slow.take_over(position.epoch, epoch).await.map_err(|error| match error.kind() {
+        SlowErrorKind::Fenced => {
+            StoreError::Held(format!("another node took the chain at the same moment ({error})"))
+        }
+        _ => error.into(),
+    })?;
     tracing::info!(epoch, seq = position.seq, height = position.height, "the chain is ours");
     Ok((epoch, position))
 }
@@ -232,7 +299,7 @@ async fn drain(
     epoch: u64,
     mut position: SlowPosition,
     until_seq: u64,
-    at: &impl Fn(Phase, u64, Option<u64>),
+    told: &Told<'_>,
 ) -> Result<u64, StoreError> {
     let head = fast.head().await?;
     if !matches!(head.state, State::Ready | State::Rewinding) {
@@ -241,6 +308,9 @@ async fn drain(
     }
     let entries = fast.outbox_entries(None, usize::MAX >> 1).await?;
     check_overlap(&entries, &position)?;
+    if position.seq < until_seq && is_older(&entries, &position, &head) {
+        return Err(give_up_older(options, fast, epoch, &position, &head, entries).await);
+    }
     let pending: Vec<OutboxEntry> = entries
         .into_iter()
         .filter(|entry| entry.position.seq > position.seq && entry.position.seq <= until_seq)
@@ -256,14 +326,33 @@ async fn drain(
     }
     let mut syncer = Syncer::new(options.postgres.clone(), options.write_log.clone());
     let (events, mut reports) = mpsc::channel(1);
-    // Retries are logged by the Syncer; here nobody else listens.
-    let listener = tokio::spawn(async move { while reports.recv().await.is_some() {} });
     let mut done = 0;
+    let mut tip = (position.height, position.block_id);
     for chunk in pending.chunks(options.limits.batch_operations_max.max(1)) {
         let operations = operations_of(fast, chunk).await?;
         let Some(last) = chunk.last() else { continue };
-        let batch = Batch { epoch, expected_seq: position.seq, new_seq: last.position.seq, operations };
-        if let Outcome::Behind(found) = syncer.commit(&batch, &events).await? {
+        let new_seq = last.position.seq;
+        let mut tips = vec![tip];
+        tips.extend(chunk.iter().map(|entry| {
+            let (height, id) = tip_after(&entry.operation);
+            (height, Some(id))
+        }));
+        tip = tips.last().copied().unwrap_or(tip);
+        let batch = Batch { epoch, expected_seq: position.seq, new_seq, operations, tips };
+        let outcome = {
+            let mut commit = pin!(syncer.commit(&batch, &events));
+            loop {
+                tokio::select! {
+                    outcome = &mut commit => break outcome?,
+                    Some(event) = reports.recv() => {
+                        if let SyncEvent::Retrying { error, .. } = event {
+                            told.failed(error);
+                        }
+                    }
+                }
+            }
+        };
+        if let Outcome::Behind(found) = outcome {
             return Err(StoreError::Disagreement(format!(
                 "PostgreSQL went back from operation {} to {} while it was drained into: start again",
                 position.seq, found.seq
@@ -272,11 +361,52 @@ async fn drain(
         reach("start.drained_batch");
         position.seq = batch.new_seq;
         done += chunk.len() as u64;
-        at(Phase::Drain, done, Some(total));
+        told.at(Phase::Drain, done, Some(total));
     }
-    drop(events);
-    listener.abort();
     Ok(position.seq)
+}
+
+/// Whether PostgreSQL lacks operations that it had done: the outbox goes on behind a gap.
+fn is_older(entries: &[OutboxEntry], position: &SlowPosition, head: &Head) -> bool {
+    let goes_on = entries.iter().any(|entry| entry.position.seq == position.seq + 1);
+    head.position.seq > position.seq && !goes_on
+}
+
+/// What PostgreSQL lost is not in the outbox any more. What is there becomes order and record, for the next start.
+async fn give_up_older(
+    options: &NodeOptions,
+    fast: &FastTier,
+    epoch: u64,
+    found: &SlowPosition,
+    head: &Head,
+    entries: Vec<OutboxEntry>,
+) -> StoreError {
+    let went_back = format!(
+        "PostgreSQL is at operation {} (height {}), Redis at {}, and the outbox does not reach back that far: PostgreSQL was \
+         put back to an older state",
+        found.seq, found.height, head.position
+    );
+    if options.on_hard_limit == OnHardLimit::Keep {
+        return StoreError::TooFarBehind(format!("{went_back}; {CANNOT_KEEP}"));
+    }
+    let since: Vec<OutboxEntry> =
+        entries.into_iter().filter(|entry| entry.position.seq > found.seq).collect();
+    let operations = match operations_of(fast, &since).await {
+        Ok(operations) => operations,
+        Err(error) => return error,
+    };
+    let given_up: Vec<GivenUp<'_>> = since
+        .iter()
+        .zip(&operations)
+        .map(|(entry, operation)| GivenUp {
+            seq: entry.position.seq,
+            operation,
+            height: tip_after(&entry.operation).0,
+        })
+        .collect();
+    let base = Base { epoch, seq: found.seq, height: found.height, id: found.block_id };
+    let consequence = rollback::order(options, base, head.position.seq, &given_up);
+    StoreError::TooFarBehind(format!("{went_back}; {consequence}"))
 }
 
 /// The entry that PostgreSQL did last must be the one that the outbox has there.
@@ -361,8 +491,9 @@ pub(crate) struct Heartbeat {
 
 impl Heartbeat {
     /// `suspect` is told when a beat fails.
-    pub(crate) fn start(fast: &FastTier, epoch: u64, takeover_after: Duration, suspect: Arc<Notify>) -> Self {
-        let fast = fast.clone();
+    pub(crate) fn start(fast: &FastTier, epoch: u64, options: &NodeOptions, suspect: Arc<Notify>) -> Self {
+        let (fast, holder) = (fast.clone(), options.holder.clone());
+        let takeover_after = options.limits.takeover_after;
         let task = tokio::spawn(async move {
             // Five beats within the time after which a successor may take over: four may be late.
             let mut ticks = tokio::time::interval(takeover_after / 5);
@@ -372,11 +503,25 @@ impl Heartbeat {
                 if let Err(error) = fast.heartbeat(epoch).await {
                     // The loop asks what became of Redis; an absent server is waited for by whoever needs it.
                     tracing::warn!(%error, "no heartbeat");
+                    if error.kind() == FastErrorKind::Fenced {
+                        hold_again(&fast, epoch, &holder).await;
+                    }
                     suspect.notify_one();
                 }
             }
         });
         Self { task }
+    }
+}
+
+/// A Redis that was emptied, or is an older copy, does not know that we live: another node would take us for gone while
+/// PostgreSQL keeps us from healing it. It has no state that could be read or written under this claim.
+async fn hold_again(fast: &FastTier, epoch: u64, holder: &Holder) {
+    let Ok(owner) = fast.owner().await else { return };
+    if owner.as_ref().is_none_or(|owner| owner.epoch < epoch)
+        && let Err(error) = fast.claim(owner.as_ref(), epoch, holder).await
+    {
+        tracing::warn!(%error, "Redis does not know its holder, and could not be told");
     }
 }
 

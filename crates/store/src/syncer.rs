@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use tokio_postgres::Config;
 
 use crate::error::{Decision, StoreError, decide};
-use crate::write_log::{AttemptOutcome, Failure, LoggedAttempt, WriteLog};
+use crate::write_log::{AttemptOutcome, Failure, LoggedAttempt, LoggedTip, WriteLog};
 
 /// Operations to be committed in one transaction. Without operations: a question whether PostgreSQL still is where it was.
 #[derive(Debug)]
@@ -22,6 +22,8 @@ pub(crate) struct Batch {
     pub(crate) expected_seq: u64,
     pub(crate) new_seq: u64,
     pub(crate) operations: Vec<SlowOperation>,
+    /// The tip before, and after each operation: for the write log.
+    pub(crate) tips: Vec<LoggedTip>,
 }
 
 /// What the Syncer tells the loop.
@@ -190,6 +192,7 @@ impl Syncer {
             epoch: attempt.batch.epoch,
             expected_seq: attempt.batch.expected_seq,
             operations: &attempt.batch.operations,
+            tips: &attempt.batch.tips,
             attempt: attempt.number,
             started_at: attempt.started_at,
             duration: attempt.since.elapsed(),
@@ -256,7 +259,7 @@ mod tests {
     }
 
     fn batch() -> Batch {
-        Batch { epoch: 5, expected_seq: 10, new_seq: 13, operations: Vec::new() }
+        Batch { epoch: 5, expected_seq: 10, new_seq: 13, operations: Vec::new(), tips: Vec::new() }
     }
 
     #[test]

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use forebay_failpoint::reach;
-use forebay_fast::{FastTier, Fence, Head, OutboxEntry, Position, RewindTarget, State, Trim};
+use forebay_fast::{
+    FastError, FastErrorKind, FastTier, Fence, Head, OutboxEntry, Position, RewindTarget, State, Trim,
+};
 use forebay_ledger::apply::{Applied, apply_block, apply_genesis, undo};
 use forebay_ledger::block::Block;
 use forebay_ledger::crypto::Checker;
@@ -17,7 +19,8 @@ use forebay_ledger::profile::NetworkProfile;
 use forebay_ledger::refusal::Refusal;
 use forebay_ledger::state::{ChangeSet, Needs, UndoRecord};
 use forebay_ledger::verify::{CheckedBlock, needs};
-use forebay_slow::{BlockRow, SlowOperation};
+use forebay_slow::{BlockRow, SlowOperation, SlowReader};
+use tokio_postgres::Config;
 
 use crate::error::{Decision, StoreError, decide};
 use crate::resident::{BlockView, Resident};
@@ -39,6 +42,8 @@ pub(crate) struct Writer {
     pub(crate) seq: u64,
     pub(crate) resident: Resident,
     pub(crate) redis_away_max: Duration,
+    /// Asked who holds the chain when another run of Redis answers.
+    pub(crate) postgres: Config,
 }
 
 impl Writer {
@@ -143,7 +148,7 @@ impl Writer {
         loop {
             let error = match self.fast.rewind(&fence, position.seq, target).await {
                 Ok(()) => break,
-                Err(error) => StoreError::from(error),
+                Err(error) => self.after_failure(error).await?,
             };
             if !matches!(decide(&error), Decision::Ask | Decision::Retry) {
                 return Err(error);
@@ -163,6 +168,36 @@ impl Writer {
     /// Removes what is durable and old enough; doing it twice is harmless.
     pub(crate) async fn trim(&self, trim: &Trim) -> Result<(), StoreError> {
         self.while_away(async || self.fast.trim(self.epoch, trim).await).await
+    }
+
+    /// Another run of Redis may have begun with a copy from before somebody took the chain over; PostgreSQL knows.
+    ///
+    /// # Errors
+    /// Held: somebody did. Unavailable: it is not known yet.
+    pub(crate) async fn confirm_run(&self) -> Result<(), StoreError> {
+        let Some(run) = self.fast.unknown_run() else { return Ok(()) };
+        let position = SlowReader::connect(&self.postgres).await?.reads().position().await?;
+        if position.epoch > self.epoch {
+            return Err(StoreError::Held(format!(
+                "another node took the chain over with epoch {}, and this Redis does not know it",
+                position.epoch
+            )));
+        }
+        self.fast.trust_run(&run);
+        Ok(())
+    }
+
+    /// What the failure of a call to Redis says, after another run was made sure of.
+    async fn after_failure(&self, error: FastError) -> Result<StoreError, StoreError> {
+        if error.kind() == FastErrorKind::AnotherRun {
+            match self.confirm_run().await {
+                Err(error) if !matches!(decide(&error), Decision::Ask | Decision::Retry) => {
+                    return Err(error);
+                }
+                _ => {}
+            }
+        }
+        Ok(error.into())
     }
 
     fn follow(&mut self, changes: &ChangeSet, position: Position) {
@@ -209,7 +244,7 @@ impl Writer {
         loop {
             let error = match attempt().await {
                 Ok(()) => return Ok(()),
-                Err(error) => StoreError::from(error),
+                Err(error) => self.after_failure(error).await?,
             };
             let decision = decide(&error);
             if !matches!(decision, Decision::Ask | Decision::Retry) || since.elapsed() > self.redis_away_max {
@@ -240,7 +275,7 @@ impl Writer {
         loop {
             let error = match read().await {
                 Ok(value) => return Ok(value),
-                Err(error) => StoreError::from(error),
+                Err(error) => self.after_failure(error).await?,
             };
             if !matches!(decide(&error), Decision::Ask | Decision::Retry)
                 || since.elapsed() > self.redis_away_max

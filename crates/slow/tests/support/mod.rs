@@ -72,7 +72,7 @@ impl Database {
     /// A writer that owns the chain with epoch 1.
     pub async fn writing(&self) -> SlowWriter {
         let writer = SlowWriter::connect(&self.writer()).await.unwrap();
-        writer.take_over(1).await.unwrap();
+        writer.take_over(0, 1).await.unwrap();
         writer
     }
 }

@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use super::answer::Answer;
 use super::{Driven, position_of};
 use crate::lines::line_bytes_max;
-use crate::operations::{Operation, read_feed_line};
+use crate::operations::{Operation, Pop, read_feed_line};
 
 /// Lines of one connection under way: enough to check on all cores while one is applied.
 const LINES_AHEAD: usize = 16;
@@ -26,7 +26,7 @@ const BYTES_AHEAD_MAX: usize = 64 << 20;
 enum Asked {
     Block(Box<CheckedBlock>),
     Genesis(Box<Block>),
-    Pop(u32),
+    Pop(Pop),
     Await(Height),
     /// Answered without doing anything.
     Answered(Answer),
@@ -133,7 +133,7 @@ fn check(line: &[u8], driven: &Driven) -> Asked {
             Ok(checked) => Asked::Block(Box::new(checked)),
             Err(error) => Asked::Answered(Answer::from(&error)),
         },
-        Ok(Operation::Pop { count }) => Asked::Pop(count),
+        Ok(Operation::Pop(pop)) => Asked::Pop(pop),
         Ok(Operation::Await { height }) => Asked::Await(height),
         Err(malformed) => {
             let remedy = "Correct the line; the connection goes on.";
@@ -173,7 +173,7 @@ async fn perform(asked: Asked, driven: &Driven) -> Answer {
         Asked::Answered(answer) => return answer,
         Asked::Block(block) => apply(*block, driven).await,
         Asked::Genesis(block) => genesis(&block, driven),
-        Asked::Pop(count) => pop(count, driven).await,
+        Asked::Pop(asked) => pop(asked, driven).await,
         Asked::Await(height) => durable(height, driven).await,
     };
     outcome.unwrap_or_else(|error| Answer::from(&error))
@@ -206,14 +206,10 @@ fn genesis(block: &Block, driven: &Driven) -> Result<Answer, StoreError> {
     Ok(Answer::accepted(genesis, 1, progress.position, progress.profile, durable, true))
 }
 
-async fn pop(count: u32, driven: &Driven) -> Result<Answer, StoreError> {
+async fn pop(asked: Pop, driven: &Driven) -> Result<Answer, StoreError> {
     let _turn = driven.turn.lock().await;
     let height = driven.node.progress().tip.map_or(0, |tip| tip.height);
-    let to_height = height.checked_sub(count).filter(|height| *height > 0).ok_or_else(|| {
-        StoreError::Request(format!(
-            "{count} blocks cannot be taken back: the tip is at height {height}, and the genesis block stays"
-        ))
-    })?;
+    let (to_height, _) = asked.target(height).map_err(StoreError::Request)?;
     let accepted = driven.node.take_back_to(to_height).await?;
     let durable = driven.node.progress().durable.seq >= accepted.position.seq;
     Ok(Answer::accepted(accepted.id, accepted.height, accepted.position, accepted.profile, durable, false))

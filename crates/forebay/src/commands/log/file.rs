@@ -124,14 +124,11 @@ impl Wanted {
 
     /// Runs of operations are told apart: one of them must be all that is asked for.
     fn fits_run(&self, run: &Value) -> bool {
-        let height = self.height.map(u64::from);
-        let to_height = number(run, "toHeight").unwrap_or(0);
+        let shown = |field| number(run, field).unwrap_or_default();
         self.operation.is_none_or(|operation| text(run, "operation") == operation.name())
-            && height.is_none_or(|height| match number(run, "fromHeight") {
-                Some(from_height) => (from_height..=to_height).contains(&height),
-                // A take-back names the height that stays; how far above it the tip was is not in the line.
-                None => height > to_height,
-            })
+            && self
+                .height
+                .is_none_or(|height| (shown("fromHeight")..=shown("toHeight")).contains(&u64::from(height)))
     }
 }
 
@@ -174,11 +171,8 @@ fn attempt_line(attempt: &Value) -> String {
     let shown = |field| number(attempt, field).unwrap_or_default();
     let what: Vec<String> = runs(attempt)
         .map(|run| {
-            let to_height = number(run, "toHeight").unwrap_or_default();
-            match number(run, "fromHeight") {
-                Some(from_height) => format!("append {}", range(from_height, to_height)),
-                None => format!("take-back to {to_height}"),
-            }
+            let height = |field| number(run, field).unwrap_or_default();
+            format!("{} {}", text(run, "operation"), range(height("fromHeight"), height("toHeight")))
         })
         .collect();
     let why = match text(attempt, "message") {

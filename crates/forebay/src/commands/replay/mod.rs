@@ -27,7 +27,7 @@ use self::source::{Item, SourceLine};
 use super::Context;
 use crate::args::ReplayArgs;
 use crate::exit::{Exit, Told};
-use crate::operations::shown_height;
+use crate::operations::{Pop, shown_height};
 use crate::output::error_value;
 use crate::rollback_file::RollbackHeader;
 use crate::session::{Patience, Session, interrupted};
@@ -212,7 +212,7 @@ impl Replay<'_> {
             Item::Known(block) => self.check_and_apply(*block).await,
             Item::Block(block) => self.apply(*block).await,
             Item::Refused { block, error } => Err(refused_block(&error, &block, self.tip())),
-            Item::Pop { count } => self.pop(count).await,
+            Item::Pop(pop) => self.pop(pop).await,
             Item::Await { height } => self.durable_at(height).await,
             Item::Header(header) => self.check_base(&header),
             Item::Unreadable { kind, problem } => Err(Failure::Line(
@@ -253,14 +253,11 @@ impl Replay<'_> {
         }
     }
 
-    async fn pop(&mut self, count: u32) -> Result<(), Failure> {
+    async fn pop(&mut self, pop: Pop) -> Result<(), Failure> {
         let height = self.tip().map_or(0, |(height, _)| height);
-        let Some(to_height) = height.checked_sub(count).filter(|height| *height > 0) else {
-            let message = format!(
-                "{count} blocks cannot be taken back: the tip is at height {height}, and the genesis block stays"
-            );
-            return Err(Failure::Line(Told::refused("request", message, "").into()));
-        };
+        let (to_height, count) = pop
+            .target(height)
+            .map_err(|message| Failure::Line(Told::refused("request", message, "").into()))?;
         match self.session.node.take_back_to(to_height).await {
             Ok(_) => {
                 self.blocks_taken_back += u64::from(count);

@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 
 use super::known::KnownBlocks;
 use crate::lines::{Line, line_bytes_max, read_line};
-use crate::operations::{FileLine, Operation, read_file_line};
+use crate::operations::{FileLine, Operation, Pop, read_file_line};
 use crate::rollback_file::RollbackHeader;
 
 /// What is read at once. The lines of one filling are checked together: large enough for all cores, small enough that
@@ -60,11 +60,8 @@ pub enum Item {
         /// Why.
         error: StoreError,
     },
-    /// Take back so many.
-    Pop {
-        /// At least 1.
-        count: u32,
-    },
+    /// Take back blocks.
+    Pop(Pop),
     /// Wait until durable.
     Await {
         /// Up to here.
@@ -194,7 +191,7 @@ impl Check<'_> {
         };
         let item = match read_file_line(text, self.profile) {
             Ok(FileLine::Operation(Operation::Block(block))) => self.block(*block),
-            Ok(FileLine::Operation(Operation::Pop { count })) => Item::Pop { count },
+            Ok(FileLine::Operation(Operation::Pop(pop))) => Item::Pop(pop),
             Ok(FileLine::Operation(Operation::Await { height })) => Item::Await { height },
             Ok(FileLine::Header(header)) if place.line == 1 => Item::Header(header),
             Ok(FileLine::Header(_)) => Item::Unreadable {

@@ -12,10 +12,15 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use forebay_ledger::ids::{BlockId, Height};
 use forebay_slow::{Committed, SlowOperation};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::error::StoreError;
+
+mod line;
+
+use line::line;
 
 /// Lines that wait for the disk. 1,024: minutes of a live chain, some 500 KB.
 const QUEUE_LINES: usize = 1024;
@@ -70,6 +75,9 @@ impl From<&StoreError> for Failure {
     }
 }
 
+/// A tip: height (0 before the genesis block) and id.
+pub type LoggedTip = (Height, Option<BlockId>);
+
 /// One attempt to commit a batch of operations.
 #[derive(Debug, Clone)]
 pub struct LoggedAttempt<'a> {
@@ -79,6 +87,8 @@ pub struct LoggedAttempt<'a> {
     pub expected_seq: u64,
     /// The batch.
     pub operations: &'a [SlowOperation],
+    /// The tip before the batch, and after each of its operations.
+    pub tips: &'a [LoggedTip],
     /// Which try, from 1.
     pub attempt: u32,
     /// When it began.
@@ -255,104 +265,16 @@ fn rotate(path: &Path, files_max: u32) -> io::Result<()> {
     Ok(())
 }
 
-fn line(attempt: &LoggedAttempt<'_>) -> String {
-    let mut line = json!({
-        "startedAt": utc(attempt.started_at),
-        "epoch": attempt.epoch,
-        "fromSeq": attempt.expected_seq + 1,
-        "toSeq": attempt.expected_seq + attempt.operations.len() as u64,
-        "operations": runs(attempt.expected_seq, attempt.operations),
-        "attempt": attempt.attempt,
-        "durationMs": attempt.duration.as_micros() as f64 / 1000.0,
-    });
-    let more = match &attempt.outcome {
-        AttemptOutcome::Ok(committed) => json!({
-            "outcome": "ok",
-            "blocksInserted": committed.blocks_inserted,
-            "transactionsInserted": committed.transactions_inserted,
-            "blocksDeleted": committed.blocks_deleted,
-        }),
-        AttemptOutcome::Retry(failure) => failed("retry", failure),
-        AttemptOutcome::Failed(failure) => failed("failed", failure),
-    };
-    if let (Value::Object(line), Value::Object(more)) = (&mut line, more) {
-        line.extend(more);
-    }
-    line.to_string()
-}
-
-fn failed(outcome: &str, failure: &Failure) -> Value {
-    json!({
-        "outcome": outcome, "kind": failure.kind, "sqlstate": failure.sqlstate, "message": failure.message
-    })
-}
-
-/// Blocks added one after the other are one entry; each take-back is one.
-fn runs(expected_seq: u64, operations: &[SlowOperation]) -> Vec<Value> {
-    let mut runs: Vec<Value> = Vec::new();
-    let mut rest = operations;
-    let mut seq = expected_seq;
-    while let Some(first) = rest.first() {
-        let length = match first {
-            SlowOperation::TakeBack { to_height } => {
-                runs.push(json!({ "operation": "take-back", "fromSeq": seq + 1, "toSeq": seq + 1, "toHeight": to_height }));
-                1
-            }
-            SlowOperation::Append(first) => {
-                let appended = || {
-                    rest.iter().map_while(|operation| match operation {
-                        SlowOperation::Append(row) => Some(&row.block),
-                        SlowOperation::TakeBack { .. } => None,
-                    })
-                };
-                let last = appended().last().unwrap_or(&first.block);
-                let length = appended().count();
-                runs.push(json!({
-                    "operation": "append",
-                    "fromSeq": seq + 1,
-                    "toSeq": seq + length as u64,
-                    "fromHeight": first.block.height,
-                    "toHeight": last.height,
-                    "firstId": first.block.id.to_string(),
-                    "lastId": last.id.to_string(),
-                    "blocks": length,
-                    "transactions": appended().map(|block| block.transactions.len()).sum::<usize>(),
-                }));
-                length
-            }
-        };
-        seq += length as u64;
-        rest = rest.get(length..).unwrap_or_default();
-    }
-    runs
-}
-
-/// A time as `2026-01-31T23:59:59.123Z`.
-fn utc(time: SystemTime) -> String {
-    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let (days, seconds) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
-    // Years that begin in March have their leap day at the end: then months have one pattern.
-    let day = days + 719_468;
-    let (era, day) = (day / 146_097, day % 146_097);
-    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let day = day - (153 * month + 2) / 5 + 1;
-    let (year, month) =
-        if month < 10 { (era * 400 + year, month + 3) } else { (era * 400 + year + 1, month - 9) };
-    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z", since.subsec_millis())
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
     use std::os::unix::fs::symlink;
 
     use forebay_ledger::block::Block;
-    use forebay_ledger::ids::BlockId;
     use forebay_ledger::keys::{Hash, PublicKey, Signature};
     use forebay_slow::{BlockRow, Position};
+
+    use serde_json::Value;
 
     use super::*;
 
@@ -381,11 +303,16 @@ mod tests {
         })
     }
 
+    /// Before the batch of the test below, and after each of its operations.
+    const TIPS: &[LoggedTip] =
+        &[(6, None), (7, None), (8, Some(BlockId(9_000_000_000_000_000_008))), (6, None), (7, None)];
+
     fn attempt(operations: &[SlowOperation], outcome: AttemptOutcome) -> LoggedAttempt<'_> {
         LoggedAttempt {
             epoch: 3,
             expected_seq: 10,
             operations,
+            tips: TIPS,
             attempt: 2,
             started_at: SystemTime::UNIX_EPOCH + Duration::from_millis(1_709_251_199_987),
             duration: Duration::from_micros(12_345),
@@ -433,12 +360,14 @@ mod tests {
             json!({ "fromHeight": from, "toHeight": to, "firstId": id(from), "lastId": id(to),
                 "blocks": to - from + 1, "transactions": 0 })
         };
+        let taken_back = json!({ "fromHeight": 7, "toHeight": 8, "firstId": null,
+            "lastId": "9000000000000000008", "blocks": 2 });
         let common = json!({
             "startedAt": "2024-02-29T23:59:59.987Z", "epoch": 3, "fromSeq": 11, "toSeq": 14, "attempt": 2,
             "durationMs": 12.345,
             "operations": [
                 with(run("append", 11, 12), blocks(7, 8)),
-                with(run("take-back", 13, 13), json!({ "toHeight": 6 })),
+                with(run("take-back", 13, 13), taken_back),
                 with(run("append", 14, 14), blocks(7, 7)),
             ],
         });
@@ -447,16 +376,6 @@ mod tests {
         let ok =
             json!({ "outcome": "ok", "blocksInserted": 3, "transactionsInserted": 0, "blocksDeleted": 2 });
         assert_eq!(lines(&path), [with(common.clone(), retried), with(common, ok)]);
-    }
-
-    #[test]
-    fn times_are_written_in_utc() {
-        let at = |seconds| utc(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
-        assert_eq!(at(0), "1970-01-01T00:00:00.000Z");
-        assert_eq!(at(951_782_400), "2000-02-29T00:00:00.000Z");
-        assert_eq!(at(951_868_800), "2000-03-01T00:00:00.000Z");
-        assert_eq!(at(4_107_542_399), "2100-02-28T23:59:59.000Z");
-        assert_eq!(at(4_107_542_400), "2100-03-01T00:00:00.000Z");
     }
 
     #[test]
