@@ -51,7 +51,11 @@ pub async fn run(context: &Context, args: RunArgs) -> anyhow::Result<i32> {
     }
     screen.say("draining what is accepted to PostgreSQL, then stopping");
     let stopped = session.stop().await?;
-    screen.say(format!("stopped at height {}, all of it durable", stopped.durable.height));
+    let height = stopped.durable.height;
+    screen.say(match stopped.left_in_outbox {
+        0 => format!("stopped at height {height}, all of it durable"),
+        _ => format!("stopped; PostgreSQL is at height {height}"),
+    });
     Ok(Exit::Success as i32)
 }
 

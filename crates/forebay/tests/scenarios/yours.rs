@@ -1,0 +1,63 @@
+//! Servers beside the program, which outlive it and can be treated badly.
+
+use std::path::Path;
+
+use forebay_servers::SUPERUSER;
+use forebay_servers::testing::TestServers;
+use tokio::runtime::Runtime;
+use tokio_postgres::{Client, NoTls};
+
+pub struct Yours {
+    runtime: Runtime,
+    pub servers: TestServers,
+}
+
+impl Yours {
+    pub fn start() -> Self {
+        let runtime = Runtime::new().unwrap();
+        let servers = runtime.block_on(TestServers::start()).unwrap();
+        Self { runtime, servers }
+    }
+
+    pub fn block_on<T>(&self, work: impl Future<Output = T>) -> T {
+        self.runtime.block_on(work)
+    }
+
+    /// What tells the program where they are.
+    pub fn settings(&self) -> [(&'static str, String); 3] {
+        self.settings_through(self.servers.postgres().socket_dir())
+    }
+
+    /// The same with another directory for PostgreSQL's socket.
+    pub fn settings_through(&self, socket_dir: &Path) -> [(&'static str, String); 3] {
+        let postgres = self.servers.postgres();
+        let address = |user: &str, password: &str, database: &str| {
+            let (host, port) = (socket_dir.display(), postgres.port());
+            format!("host={host} port={port} user={user} password={password} dbname={database}")
+        };
+        let admin = address(SUPERUSER, postgres.password(SUPERUSER).unwrap(), postgres.database());
+        [
+            ("FOREBAY_REDIS_URL", self.servers.redis().redis_url()),
+            ("FOREBAY_POSTGRES_URL", address("mine_writer", "secret-word", "mine")),
+            ("FOREBAY_POSTGRES_ADMIN_URL", admin),
+        ]
+    }
+
+    /// A session of the superuser in the chain's database.
+    pub fn administrator(&self) -> Client {
+        self.block_on(async {
+            let mut config = self.servers.postgres().config(SUPERUSER).unwrap();
+            let (client, connection) = config.dbname("mine").connect(NoTls).await.unwrap();
+            tokio::spawn(connection);
+            client
+        })
+    }
+}
+
+/// Settings and more settings, as a command's environment takes them.
+pub fn with<'a>(
+    settings: &'a [(&'static str, String)],
+    more: &[(&'a str, &'a str)],
+) -> Vec<(&'a str, &'a str)> {
+    settings.iter().map(|(name, value)| (*name, value.as_str())).chain(more.iter().copied()).collect()
+}
