@@ -60,6 +60,13 @@ pub struct Counts {
     pub lost_by_volatile_redis: u64,
 }
 
+impl Counts {
+    /// Blocks that are gone, as they may be.
+    pub fn given_up(&self) -> u64 {
+        self.rolled_back + self.lost_by_volatile_redis
+    }
+}
+
 impl Events {
     /// The servers' faults are over, and the node has noticed them: from now on everything binds again.
     pub fn is_over(&mut self) {

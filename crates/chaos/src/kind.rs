@@ -96,6 +96,8 @@ pub enum FaultKind {
     RedisDiskFull,
     /// PostgreSQL's data are an earlier state; the kept outbox covers the difference.
     OlderPostgres,
+    /// PostgreSQL has earlier data when the node starts; the kept outbox covers the difference.
+    OlderPostgresAtStart,
     /// PostgreSQL's data are so old that the kept outbox does not reach back: the node says so and goes back to them.
     OlderPostgresTooOld,
     /// PostgreSQL's data are of before a rewind: it is fed again, or the node says so and goes back to them.
@@ -128,7 +130,7 @@ pub enum FaultKind {
 
 impl FaultKind {
     /// All of them.
-    pub const ALL: [Self; 58] = [
+    pub const ALL: [Self; 59] = [
         Self::KillNode,
         Self::KillRedis,
         Self::KillPostgres,
@@ -173,6 +175,7 @@ impl FaultKind {
         Self::PostgresDiskFull,
         Self::RedisDiskFull,
         Self::OlderPostgres,
+        Self::OlderPostgresAtStart,
         Self::OlderPostgresTooOld,
         Self::OlderPostgresRewound,
         Self::WriterWaits,
@@ -244,7 +247,11 @@ impl FaultKind {
             Self::PauseNode => (100, 900),
             // The Syncer's cap while the server lacks room is long: what counts is that the fault was met.
             Self::PostgresDiskFull | Self::RedisDiskFull | Self::RedisMemory => (500, 1_500),
-            Self::OlderPostgres | Self::OlderRedis | Self::OlderRdb | Self::OlderRedisAtStart => (200, 1_200),
+            Self::OlderPostgres
+            | Self::OlderPostgresAtStart
+            | Self::OlderRedis
+            | Self::OlderRdb
+            | Self::OlderRedisAtStart => (200, 1_200),
             Self::WriterWaits => (1_000, 3_000),
             _ => (50, 2_000),
         }

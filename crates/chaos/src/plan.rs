@@ -91,9 +91,7 @@ impl Plan {
         let drawn = self.random.next_u64();
         let kind = *company.get(usize::try_from(drawn % company.len().max(1) as u64).ok()?)?;
         let after_ms = self.random.between(0, first.hold_ms);
-        let second =
-            self.random.percent(TOGETHER_PERCENT).then_some(Second { fault: self.fault(kind), after_ms });
-        second
+        self.random.percent(TOGETHER_PERCENT).then_some(Second { fault: self.fault(kind), after_ms })
     }
 }
 

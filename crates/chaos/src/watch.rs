@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use forebay_fast::{FastOptions, FastTier, Position};
-use forebay_ledger::ids::{Address, BlockId};
+use forebay_fast::{FastOptions, FastTier, Position, ReadPoint};
+use forebay_ledger::ids::{Address, BlockId, Height};
 use tokio_postgres::{Client, Config, NoTls};
 
 use crate::history::History;
@@ -16,9 +16,9 @@ const POSTGRES_PAUSE: Duration = Duration::from_millis(100);
 /// No answer within this is no answer.
 const ANSWER_MAX: Duration = Duration::from_secs(3);
 
-/// Reads accounts that were there from the genesis block on. An answer must never be older than what was acknowledged before
-/// the question, and never come from an empty store. Errors are fine. Only in the moments between an older copy's coming and
-/// the node's noticing it, a reader knows no more than what it saw itself.
+/// Reads accounts that were there from the genesis block on, and the block at the tip. An answer must never be older than what
+/// was acknowledged before the question, and never come from an empty store. Errors are fine. Only in the moments between an
+/// older copy's coming and the node's noticing it, a reader knows no more than what it saw itself.
 pub async fn read_redis(url: String, chain: String, addresses: Vec<Address>, history: Arc<History>) {
     let options = FastOptions { connect_timeout: ANSWER_MAX, response_timeout: ANSWER_MAX };
     let tier = loop {
@@ -27,35 +27,82 @@ pub async fn read_redis(url: String, chain: String, addresses: Vec<Address>, his
             Err(_) => tokio::time::sleep(REDIS_PAUSE).await,
         }
     };
-    let mut seen: Option<Position> = None;
+    let mut reader = RedisReader { tier, seen: None, history };
     for address in addresses.iter().cycle() {
         tokio::time::sleep(REDIS_PAUSE).await;
-        let ((epoch, seq), rolled_back) = {
-            let events = history.lock();
-            (events.acknowledged, events.counts.rolled_back)
-        };
-        let Ok(answer) = tier.account(*address).await else { continue };
-        let found = answer.at.position;
-        let mut events = history.lock();
-        let floor = if events.redis_is_older { seen } else { Some(Position { epoch, seq }).max(seen) };
+        if let Some(height) = reader.read_account(*address).await {
+            reader.read_block(height).await;
+        }
+    }
+}
+
+struct RedisReader {
+    tier: FastTier,
+    /// The newest operation that it got an answer from.
+    seen: Option<Position>,
+    history: Arc<History>,
+}
+
+/// What was known when a question was asked.
+struct Asked {
+    acknowledged: Position,
+    rolled_back: u64,
+}
+
+impl RedisReader {
+    fn asked(&self) -> Asked {
+        let events = self.history.lock();
+        let (epoch, seq) = events.acknowledged;
+        Asked { acknowledged: Position { epoch, seq }, rolled_back: events.counts.given_up() }
+    }
+
+    /// The tip's height, if there was an answer.
+    async fn read_account(&mut self, address: Address) -> Option<Height> {
+        let asked = self.asked();
+        let answer = self.tier.account(address).await.ok()?;
+        self.judge(&asked, &answer.at);
+        // Before the genesis block there is nothing to find.
+        if answer.value.is_none() && (answer.at.height > 0 || asked.acknowledged.seq > 0) {
+            let at = answer.at.position;
+            self.history.violated(format!("a reader found no account {} at {at}: an empty store", address.0));
+        }
+        Some(answer.at.height)
+    }
+
+    async fn read_block(&mut self, height: Height) {
+        let asked = self.asked();
+        let Ok(answer) = self.tier.block_at(height).await else { return };
+        self.judge(&asked, &answer.at);
+        if answer.at.height != height || height < 2 {
+            return;
+        }
+        // The tip is among the blocks that are kept, always.
+        let id = answer.value.map(|block| block.id);
+        let known = id.and_then(|id| self.history.lock().sent.get(&id).copied());
+        if known != Some(height) {
+            let at = answer.at.position;
+            self.history.violated(format!("a reader found {id:?} at the tip's height {height}, at {at}"));
+        }
+    }
+
+    fn judge(&mut self, asked: &Asked, at: &ReadPoint) {
+        let found = at.position;
+        let mut events = self.history.lock();
+        events.reads_checked += 1;
+        let floor = if events.redis_is_older { self.seen } else { Some(asked.acknowledged).max(self.seen) };
         // A recorded rollback goes back on purpose.
-        let is_rolled_back = events.counts.rolled_back != rolled_back;
+        let is_rolled_back = events.counts.given_up() != asked.rolled_back;
+        drop(events);
         if is_rolled_back {
-            tier.forget_floor();
+            self.tier.forget_floor();
         }
         // The rule for readers: nothing older than what was seen.
-        tier.raise_floor(found);
-        events.reads_checked += 1;
-        drop(events);
-        // Before the genesis block there is nothing to find.
-        if answer.value.is_none() && (answer.at.height > 0 || seq > 0) {
-            history.violated(format!("a reader found no account {} at {found}: an empty store", address.0));
-        }
+        self.tier.raise_floor(found);
         if floor.is_some_and(|floor| found < floor) && !is_rolled_back {
-            history
+            self.history
                 .violated(format!("a reader got operation {found}, but {floor:?} was acknowledged before"));
         }
-        seen = Some(found);
+        self.seen = Some(found);
     }
 }
 

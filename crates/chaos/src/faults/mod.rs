@@ -65,6 +65,7 @@ impl Supervisor {
             Kind::OlderRedisAtStart => self.older_redis_at_start(hold).await?,
             Kind::OlderRdb => self.older_rdb(hold).await?,
             Kind::OlderPostgres => self.older_postgres(hold).await?,
+            Kind::OlderPostgresAtStart => self.older_postgres_at_start(hold).await?,
             Kind::OlderPostgresTooOld => self.older_postgres_too_old().await?,
             Kind::OlderPostgresRewound => self.older_postgres_rewound().await?,
             Kind::RedisMemoryTakeBack => self.redis_memory_take_back().await?,

@@ -69,6 +69,21 @@ impl Supervisor {
         Ok(())
     }
 
+    /// The same while no node runs; Redis has the outbox.
+    pub(super) async fn older_postgres_at_start(&mut self, hold: Duration) -> anyhow::Result<()> {
+        self.wish_heard(Wish::Shallow).await?;
+        let copy = self.copy_postgres().await?;
+        self.load_for(hold).await?;
+        self.rest().await?;
+        self.node.kill().await?;
+        self.history.lock().postgres_is_older = true;
+        self.put_postgres_back(&copy).await?;
+        self.start_node(self.slot)?;
+        self.wish(Wish::Anything);
+        self.resume_load();
+        Ok(())
+    }
+
     pub(super) async fn older_postgres_too_old(&mut self) -> anyhow::Result<()> {
         self.restart_node_with(&[("LIMITS__OUTBOX_KEPT", "5")]).await?;
         let copy = self.copy_postgres().await?;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, bail};
 
@@ -49,10 +49,19 @@ pub(super) fn mount(root: &Path) -> anyhow::Result<()> {
         let output =
             Command::new("mount").args(["-t", "tmpfs", "-o", size, "tmpfs"]).arg(&directory).output()?;
         if !output.status.success() {
+            unmount(root);
             bail!("mount: {}", String::from_utf8_lossy(&output.stderr).trim());
         }
     }
     Ok(())
+}
+
+/// Those that are mounted.
+fn unmount(root: &Path) {
+    for (disk, _) in DISKS {
+        // Complaints about one that is not are of no use.
+        let _ = Command::new("umount").arg("-l").arg(disk.directory(root)).stderr(Stdio::null()).status();
+    }
 }
 
 impl Servers {
@@ -97,7 +106,7 @@ impl Servers {
             if keep {
                 let _ = copy_tree(&directory, &directory.with_extension("kept"));
             }
-            let _ = Command::new("umount").arg("-l").arg(&directory).status();
         }
+        unmount(&self.root);
     }
 }
