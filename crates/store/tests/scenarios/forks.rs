@@ -70,26 +70,40 @@ async fn forks_across_one_and_two_round_ends_and_at_their_very_edges() {
     node.stop().await.unwrap();
 }
 
+/// Deeper than Redis' undo records reach: one operation instead of one a block.
+async fn rewind(stage: &mut Stage, node: &mut TestNode, base: Height) {
+    let seq = node.node.progress().position.seq;
+    stage.branch_off(base, &format!("deep from {base}"));
+    let back = node.take_back_to(base).await;
+    assert_eq!((back.height, back.position.seq), (base, seq + 1), "it was no rewind");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fork_deeper_than_the_undo_kept_with_and_without_a_tail() {
     let mut stage = Stage::new().await;
-    stage.bench.options.limits.undo_kept = 4;
+    // Small windows, so that what is no longer kept is really gone.
+    let limits = &mut stage.bench.options.limits;
+    (limits.undo_kept, limits.outbox_kept, limits.blocks_kept) = (4, 4, 8);
     let (proxies, options) = stage.proxied("silent").await;
     let mut node = start(&options).await.unwrap();
-    stage.forward(&node, 40).await;
+    stage.forward(&node, 90).await;
     node.settle().await;
-    follow_branch(&mut stage, &mut node, 15).await;
+    stage.forward(&node, 10).await;
+    rewind(&mut stage, &mut node, 40).await;
+    stage.forward(&node, 2 * ROUND as usize).await;
     stage.assert_complete(&node).await;
     // With operations that are not durable yet: they become so first.
     proxies.postgres.set_flow(Direction::ToServer, Flow::Stall);
     stage.forward(&node, 5).await;
-    stage.branch_off(9, "deep, with a tail");
-    let (back, ()) = tokio::join!(node.take_back_to(9), async {
+    let ((), ()) = tokio::join!(rewind(&mut stage, &mut node, 9), async {
         tokio::task::yield_now().await;
         proxies.postgres.heal();
     });
-    assert_eq!(back.height, 9);
     stage.forward(&node, 20).await;
+    stage.assert_complete(&node).await;
+    // And again at once: a rewind leaves no undo records.
+    rewind(&mut stage, &mut node, 2).await;
+    stage.forward(&node, 3).await;
     stage.assert_complete(&node).await;
     node.stop().await.unwrap();
 }

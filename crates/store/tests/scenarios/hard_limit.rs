@@ -103,6 +103,32 @@ async fn a_flushed_redis_with_postgres_away_leaves_a_record_even_with_keep() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_guard_that_stops_a_deep_take_back_keeps_its_word_and_the_order_has_what_waited() {
+    let mut stage = stage_with_short_patience(OnHardLimit::Rollback).await;
+    let node = stage.bench.start().await.unwrap();
+    stage.forward(&node, 29).await;
+    // Undo records do not survive a restart.
+    node.stop().await.unwrap();
+    let mut node = stage.bench.start().await.unwrap();
+    stage.bench.servers.kill_postgres().await;
+    stage.forward(&node, 4).await;
+    // Beyond the undo records: it waits for PostgreSQL.
+    let refused = node.node.take_back_to(5).await.unwrap_err();
+    assert_eq!(refused.kind(), "too-far-behind", "{refused}");
+    let ended = node.running.ended().await.unwrap_err();
+    assert_eq!(ended.kind(), "too-far-behind", "{ended}");
+    let order = orders(&stage.bench).pop().expect("an order");
+    assert_eq!(std::fs::read_to_string(order).unwrap().lines().count(), 1 + 4);
+    stage.bench.servers.restart_postgres().await.unwrap();
+    let node = stage.bench.start().await.unwrap();
+    assert_eq!(node.node.progress().tip.unwrap().height, 30);
+    stage.branch_off(30, "after the rollback");
+    stage.forward(&node, 3).await;
+    stage.assert_complete(&node).await;
+    node.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn at_the_limit_of_bytes_the_writer_waits_too_and_goes_on() {
     let mut stage = Stage::new().await;
     stage.bench.options.limits.lag_bytes_max = 6_000;

@@ -2,6 +2,7 @@
 //! shows it.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod decisions;
 mod forks;
 mod hard_limit;
 mod poison;

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use forebay_servers::RedisProfile;
+use forebay_servers::testing::TestOptions;
 use forebay_store::Phase;
 use forebay_testkit::proxy::Direction;
 
@@ -29,6 +31,27 @@ async fn redis_stopped_and_resumed_holds_callers_up_and_loses_nothing() {
     stage.assert_complete(&node).await;
     assert!(reader.end().await.answers > 0);
     assert_eq!(node.node.progress().position.epoch, 1, "away is not lost");
+    node.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn redis_killed_and_started_again_with_everything_goes_on_in_its_epoch() {
+    let durable = TestOptions { redis_profile: RedisProfile::Durable, ..TestOptions::default() };
+    let mut stage = Stage::with(durable).await;
+    let node = stage.bench.start().await.unwrap();
+    stage.forward(&node, 10).await;
+    let reader = Reader::start(&node);
+    for _ in 0..3 {
+        reader.acknowledged(&node);
+        stage.bench.servers.kill_redis().await;
+        let blocks = stage.more(4);
+        let (restarted, ()) = tokio::join!(stage.bench.servers.restart_redis(), node.apply_all(&blocks));
+        restarted.unwrap();
+    }
+    reader.acknowledged(&node);
+    stage.assert_complete(&node).await;
+    assert!(reader.end().await.answers > 0);
+    assert_eq!(node.node.progress().position.epoch, 1, "all of it was there");
     node.stop().await.unwrap();
 }
 

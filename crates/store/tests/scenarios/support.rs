@@ -272,7 +272,12 @@ async fn read_until(tier: FastTier, ended: Arc<AtomicBool>, acknowledged: Arc<At
                 read.answers += 1;
             }
             Err(error) => {
-                let told = [FastErrorKind::Unavailable, FastErrorKind::NotReady, FastErrorKind::Stale];
+                let told = [
+                    FastErrorKind::Unavailable,
+                    FastErrorKind::AnotherRun,
+                    FastErrorKind::NotReady,
+                    FastErrorKind::Stale,
+                ];
                 assert!(told.contains(&error.kind()), "{error}");
                 read.errors += 1;
                 tokio::time::sleep(Duration::from_millis(1)).await;

@@ -103,6 +103,11 @@ async fn paused_while_starting(phase: Phase, redis_holds_a_chain: bool) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_wakes_up_in_the_middle_of_a_drain() {
+    paused_while_starting(Phase::Drain, true).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_wakes_up_in_the_middle_of_a_clean() {
     paused_while_starting(Phase::Clean, true).await;
 }
