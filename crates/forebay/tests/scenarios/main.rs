@@ -6,6 +6,7 @@
 #![allow(dead_code)]
 
 mod killing;
+mod listed;
 #[path = "../cli/support.rs"]
 mod support;
 mod taking_over;

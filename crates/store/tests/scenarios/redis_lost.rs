@@ -114,3 +114,40 @@ async fn a_call_cut_in_the_middle_is_done_once_and_the_same_again_is_already_acc
     assert_eq!(node.node.progress().position.epoch, 1, "a cut connection is no loss");
     node.stop().await.unwrap();
 }
+
+/// A step's answer is shorter.
+const ANSWER_BYTES_MAX: u64 = 16;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_step_that_was_done_although_its_reply_was_lost_is_not_done_again() {
+    let mut stage = Stage::new().await;
+    let (proxies, options) = stage.proxied("cut").await;
+    let mut node = start(&options).await.unwrap();
+    stage.forward(&node, 20).await;
+    stage.go_on_with_empty_blocks();
+    let seq_before = node.node.progress().position.seq;
+    // Forward, the step's reply is the only one; its first byte is lost, or a later one.
+    for bytes in 0..ANSWER_BYTES_MAX {
+        node.settle().await;
+        proxies.redis.cut_after(Direction::ToClient, bytes);
+        stage.forward(&node, 1).await;
+        proxies.redis.heal();
+    }
+    // Back, it is the last one: how many bytes come before it is measured.
+    node.settle().await;
+    let passed = proxies.redis.passed_bytes(Direction::ToClient);
+    node.take_back_to(stage.chain.height() - 1).await;
+    let length = proxies.redis.passed_bytes(Direction::ToClient) - passed;
+    for lost in 1..ANSWER_BYTES_MAX - 2 {
+        let height = stage.chain.height() - 1 - u32::try_from(lost).unwrap();
+        proxies.redis.cut_after(Direction::ToClient, length - lost);
+        assert_eq!(node.take_back_to(height).await.height, height);
+        proxies.redis.heal();
+    }
+    stage.branch_off(stage.chain.height() + 2 - u32::try_from(ANSWER_BYTES_MAX).unwrap(), "after the cuts");
+    assert_eq!(node.node.progress().position.seq, seq_before + 2 * ANSWER_BYTES_MAX - 2);
+    stage.forward(&node, 5).await;
+    stage.assert_complete(&node).await;
+    assert_eq!(node.node.progress().position.epoch, 1);
+    node.stop().await.unwrap();
+}

@@ -75,6 +75,12 @@ impl Stage {
         new
     }
 
+    /// From here on blocks without transactions: the node needs to read nothing for them.
+    pub fn go_on_with_empty_blocks(&mut self) {
+        let empty = ChainOptions { transactions_min: 0, transactions_max: 0, ..options("empty") };
+        self.chain.set_options(empty).unwrap();
+    }
+
     /// Back to a height, and from there on another branch.
     pub fn branch_off(&mut self, height: u32, branch: &str) {
         while self.chain.height() > height {
