@@ -120,6 +120,8 @@ pub enum FaultKind {
     TwoNodes,
     /// The node is paused until a second one has taken over, then wakes up.
     TakeOver,
+    /// The same in an open transaction: its locks do not hold the successor up.
+    TakeOverInTransaction,
     /// The same in its start: it wakes in the middle of a claim, a drain, a clean, a restore.
     TakeOverStarting,
     /// The node's wall clock jumps forward by hours, and stays there until the next jump.
@@ -130,7 +132,7 @@ pub enum FaultKind {
 
 impl FaultKind {
     /// All of them.
-    pub const ALL: [Self; 59] = [
+    pub const ALL: [Self; 60] = [
         Self::KillNode,
         Self::KillRedis,
         Self::KillPostgres,
@@ -187,26 +189,11 @@ impl FaultKind {
         Self::SecondNode,
         Self::TwoNodes,
         Self::TakeOver,
+        Self::TakeOverInTransaction,
         Self::TakeOverStarting,
         Self::ClockForward,
         Self::ClockBackward,
     ];
-
-    /// Kinds that the node does not survive yet, each with the reason; not in the default set. Empty is the aim.
-    pub const NOT_YET: [(Self, &'static str); 1] = [(
-        Self::HardLimitWithoutRedis,
-        "while the loop waits for Redis (60 s), the guard does not look: no end after the time without progress",
-    )];
-
-    /// The kinds that a run draws from unless it is told otherwise.
-    pub fn default_set() -> Vec<Self> {
-        Self::ALL.into_iter().filter(|kind| kind.not_yet().is_none()).collect()
-    }
-
-    /// Why the kind is not in the default set; `None`: it is.
-    pub fn not_yet(self) -> Option<&'static str> {
-        Self::NOT_YET.iter().find(|(kind, _)| *kind == self).map(|(_, reason)| *reason)
-    }
 
     /// Its name in plans and reports: the variant in kebab case.
     pub fn name(self) -> String {

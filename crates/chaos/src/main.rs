@@ -39,9 +39,6 @@ struct Arguments {
     /// Only these kinds of faults, separated by commas
     #[arg(long, value_name = "KINDS", value_delimiter = ',', value_parser = parse_kind)]
     only: Vec<FaultKind>,
-    /// Also the kinds that the node does not survive yet
-    #[arg(long, conflicts_with = "only")]
-    all: bool,
     /// None of these kinds
     #[arg(long, value_name = "KINDS", value_delimiter = ',', value_parser = parse_kind)]
     without: Vec<FaultKind>,
@@ -73,18 +70,11 @@ struct Arguments {
 
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
-    let mut kinds = match (arguments.all, arguments.only.is_empty()) {
-        (true, _) => FaultKind::ALL.to_vec(),
-        (false, true) => FaultKind::default_set(),
-        (false, false) => arguments.only.clone(),
-    };
+    let mut kinds = if arguments.only.is_empty() { FaultKind::ALL.to_vec() } else { arguments.only.clone() };
     kinds.retain(|kind| !arguments.without.contains(kind));
     if arguments.kinds {
         for kind in FaultKind::ALL {
-            println!(
-                "{kind}{}",
-                kind.not_yet().map(|reason| format!("  (not yet: {reason})")).unwrap_or_default()
-            );
+            println!("{kind}");
         }
         return Ok(());
     }

@@ -38,9 +38,6 @@ pub struct Report {
     /// Kinds that cannot be done here, and why.
     #[serde(skip_serializing_if = "ByKind::is_empty")]
     pub skipped: ByKind<String>,
-    /// Kinds that the node does not survive yet, and why they were left out.
-    #[serde(skip_serializing_if = "ByKind::is_empty")]
-    pub not_yet: ByKind<&'static str>,
     /// What was not as it must be.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub violations: Vec<String>,
@@ -74,7 +71,6 @@ impl Report {
         self.counts = events.counts;
         self.reads_checked = events.reads_checked;
         self.violations.clone_from(&events.violations);
-        self.not_yet = FaultKind::NOT_YET.into_iter().collect();
         let Counts { lost, duplicated, .. } = self.counts;
         self.ok = self.violations.is_empty() && lost == 0 && duplicated == 0;
         self.directory = (!self.ok).then(|| directory.to_owned());

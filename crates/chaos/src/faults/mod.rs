@@ -80,6 +80,7 @@ impl Supervisor {
             Kind::SecondNode => self.second_node().await?,
             Kind::TwoNodes => self.two_nodes().await?,
             Kind::TakeOver => self.take_over().await?,
+            Kind::TakeOverInTransaction => self.take_over_in_transaction().await?,
             Kind::TakeOverStarting => self.take_over_starting(fault).await?,
             Kind::ClockForward => return self.clock_jump(1, fault, hold).await,
             Kind::ClockBackward => return self.clock_jump(-1, fault, hold).await,

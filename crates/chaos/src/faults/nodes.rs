@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use rustix::process::Signal;
 
+use crate::driver::Wish;
 use crate::feed::{Answer, Feed};
 use crate::node::NodeProcess;
 use crate::plan::Fault;
@@ -15,6 +16,10 @@ use crate::supervisor::{LIVENESS_MAX, Supervisor, UNDISTURBED_MAX};
 const EXIT_HELD: i32 = 6;
 /// What a node that woke up is asked gets an answer within this, if it gets one.
 const ANSWER_MAX: Duration = Duration::from_secs(5);
+
+/// A session of the writer that has a transaction open and waits for the node.
+const OPEN_TRANSACTION: &str = "select 1 from pg_stat_activity where usename = $1 and backend_xid is not null \
+    and (state = 'idle in transaction' or wait_event = 'ClientRead') limit 1";
 
 impl Supervisor {
     pub(super) async fn second_node(&mut self) -> anyhow::Result<()> {
@@ -55,6 +60,27 @@ impl Supervisor {
     pub(super) async fn take_over(&mut self) -> anyhow::Result<()> {
         self.still_runs("the load")?;
         self.node.signal(Signal::STOP)?;
+        self.succeed().await
+    }
+
+    /// Paused again and again, until that was in the middle of a transaction.
+    pub(super) async fn take_over_in_transaction(&mut self) -> anyhow::Result<()> {
+        self.wish_heard(Wish::Blocks).await?;
+        let client = self.servers.administrator().await?;
+        let begin = Instant::now();
+        loop {
+            self.still_runs("the load")?;
+            self.node.signal(Signal::STOP)?;
+            if client.query_opt(OPEN_TRANSACTION, &[&self.servers.names.writer]).await?.is_some() {
+                break;
+            }
+            self.node.signal(Signal::CONT)?;
+            if begin.elapsed() > LIVENESS_MAX {
+                bail!("the node is never seen in a transaction");
+            }
+            tokio::time::sleep(POLL).await;
+        }
+        self.wish(Wish::Anything);
         self.succeed().await
     }
 
