@@ -32,7 +32,7 @@ pub struct FastOptions {
 
 impl Default for FastOptions {
     fn default() -> Self {
-        Self { connect_timeout: Duration::from_secs(5), response_timeout: Duration::from_secs(30) }
+        Self { connect_timeout: Duration::from_secs(5), response_timeout: Duration::from_secs(10) }
     }
 }
 

@@ -39,7 +39,7 @@ pub use head::{At, Durable, Fence, Head, Position, ReadPoint, State};
 pub use index_pages::TransactionsPage;
 pub use keys::{Buckets, FORMAT_VERSION, Keys};
 pub use memory::{Contents, memory_bytes};
-pub use outbox::{OutboxRange, Trim};
+pub use outbox::{DamagedEntry, OutboxRange, Trim};
 pub use reader::{AccountsPage, Counts, Located, RankedBy};
 pub use restore::{Cleaned, Expected, Restore, RestoredHead};
 pub use step::RewindTarget;

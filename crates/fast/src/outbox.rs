@@ -43,6 +43,17 @@ pub struct Trim {
     pub durable: Option<Durable>,
 }
 
+/// An entry that cannot be read: what it says is not to be believed.
+#[derive(Debug)]
+pub struct DamagedEntry {
+    /// Its place.
+    pub position: Position,
+    /// The height that its fields name, if they name one.
+    pub height: Option<Height>,
+    /// What is wrong with it.
+    pub error: FastError,
+}
+
 type StreamEntries = Vec<(String, Vec<(String, Vec<u8>)>)>;
 
 impl FastTier {
@@ -62,19 +73,45 @@ impl FastTier {
         self.entries(&command).await
     }
 
+    /// All entries, oldest first, up to the first that cannot be read. Answers in every state.
+    ///
+    /// # Errors
+    /// Unavailable.
+    pub async fn outbox_until_damage(&self) -> Result<(Vec<OutboxEntry>, Option<DamagedEntry>), FastError> {
+        let mut command = redis::cmd("XRANGE");
+        command.arg(self.keys().outbox()).arg("-").arg("+");
+        self.entries_until_damage(&command).await
+    }
+
     async fn entries(&self, command: &redis::Cmd) -> Result<Vec<OutboxEntry>, FastError> {
+        match self.entries_until_damage(command).await? {
+            (entries, None) => Ok(entries),
+            (_, Some(damaged)) => Err(damaged.error),
+        }
+    }
+
+    async fn entries_until_damage(
+        &self,
+        command: &redis::Cmd,
+    ) -> Result<(Vec<OutboxEntry>, Option<DamagedEntry>), FastError> {
         let key = self.keys().outbox();
-        let entries: StreamEntries = self.ask("read the outbox", command).await?;
-        entries
-            .iter()
-            .map(|(id, fields)| {
-                let position = Position::parse(id).ok_or_else(|| FastError::Corrupt {
-                    key: key.clone(),
-                    detail: format!("\"{id}\" is no id of an entry"),
-                })?;
-                OutboxEntry::of_fields(&key, position, fields)
-            })
-            .collect()
+        let found: StreamEntries = self.ask("read the outbox", command).await?;
+        let mut entries = Vec::with_capacity(found.len());
+        for (id, fields) in &found {
+            let position = Position::parse(id).ok_or_else(|| FastError::Corrupt {
+                key: key.clone(),
+                detail: format!("\"{id}\" is no id of an entry"),
+            })?;
+            match OutboxEntry::of_fields(&key, position, fields) {
+                Ok(entry) => entries.push(entry),
+                Err(error) => {
+                    let height = fields.iter().find(|(name, _)| name == "height");
+                    let height = height.and_then(|(_, text)| std::str::from_utf8(text).ok()?.parse().ok());
+                    return Ok((entries, Some(DamagedEntry { position, height, error })));
+                }
+            }
+        }
+        Ok((entries, None))
     }
 
     /// The oldest and the newest entry's positions; `None` if the outbox is empty. Answers in every state.

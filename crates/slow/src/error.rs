@@ -212,6 +212,18 @@ impl Error for SlowError {
     }
 }
 
+/// The kind that the driver's error somewhere below another library's error leads to.
+pub(crate) fn kind_below(error: &(dyn Error + 'static)) -> Option<ErrorKind> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(error) = error.downcast_ref::<tokio_postgres::Error>() {
+            return Some(classify(error));
+        }
+        next = error.source();
+    }
+    None
+}
+
 fn classify(error: &tokio_postgres::Error) -> ErrorKind {
     match error.code() {
         Some(code) => ErrorKind::of_sqlstate(code.code()),

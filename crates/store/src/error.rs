@@ -32,6 +32,16 @@ pub enum StoreError {
     /// The two tiers, or a tier and the ledger, do not agree.
     #[error("{0}")]
     Disagreement(String),
+    /// An accepted operation that can never become durable as it is. Those before it are; it and all later ones wait.
+    #[error("poison entry: the operation with seq {seq} ({}) cannot be brought to PostgreSQL: {cause}; it and all later ones wait", at_height(*height))]
+    Poison {
+        /// The operation.
+        seq: u64,
+        /// Its block's height, as far as it is known.
+        height: Option<Height>,
+        /// Why.
+        cause: Box<StoreError>,
+    },
     /// The guard stopped the node: the slow tier is too far behind.
     #[error("{0}")]
     TooFarBehind(String),
@@ -44,6 +54,10 @@ pub enum StoreError {
     /// A failure of the slow tier.
     #[error("{0}")]
     Slow(#[from] SlowError),
+}
+
+fn at_height(height: Option<Height>) -> String {
+    height.map_or_else(|| "height unknown".to_owned(), |height| format!("height {height}"))
 }
 
 /// What to do about a failure.
@@ -67,6 +81,7 @@ pub fn decide(error: &StoreError) -> Decision {
     match error {
         StoreError::Refused(Refusal::IncompleteView(_))
         | StoreError::Disagreement(_)
+        | StoreError::Poison { .. }
         | StoreError::TooFarBehind(_)
         | StoreError::Held(_)
         | StoreError::Stopped(_) => Decision::Stop,
@@ -80,7 +95,7 @@ fn decide_fast(kind: FastErrorKind) -> Decision {
     match kind {
         FastErrorKind::Unavailable | FastErrorKind::AnotherRun => Decision::Retry,
         FastErrorKind::OutcomeUnknown => Decision::Ask,
-        FastErrorKind::OutOfMemory => Decision::RetrySlowly,
+        FastErrorKind::OutOfMemory | FastErrorKind::Persistence => Decision::RetrySlowly,
         _ => Decision::Stop,
     }
 }
@@ -105,6 +120,7 @@ impl StoreError {
             Self::Request(_) => "request",
             Self::Held(_) => "held",
             Self::Disagreement(_) => "disagreement",
+            Self::Poison { .. } => "poison",
             Self::TooFarBehind(_) => "too-far-behind",
             Self::Stopped(_) => "stopped",
             Self::Fast(_) => "redis",
@@ -128,6 +144,11 @@ impl StoreError {
             Self::Request(_) => "Check the request.",
             Self::Held(_) => "Stop the other node first, or work beside it with the commands that only read.",
             Self::Disagreement(_) => "Run `forebay verify --deep` to find what differs.",
+            Self::Poison { .. } => {
+                "Nothing is lost yet. Put right what the message names, or restore the damaged server's files, and start \
+                 again. To give this operation and all later ones up instead, remove the chain's keys from Redis and start: \
+                 the chain goes back to PostgreSQL's last block."
+            }
             Self::TooFarBehind(_) => {
                 "Make PostgreSQL work again, then start the node; the message says what the next start does."
             }

@@ -12,6 +12,7 @@ use forebay_fast::{FastErrorKind, Operation, OutboxEntry, State};
 use forebay_ledger::ids::{BlockId, Height};
 use forebay_slow::{Position as SlowPosition, SlowWriter};
 
+use crate::drain::{check_contiguous, check_overlap, operations_of};
 use crate::error::{Decision, StoreError, decide};
 use crate::guard::Overrun;
 use crate::kept::KeptOperations;
@@ -22,7 +23,7 @@ use crate::receipt::Durable;
 use crate::restore::RestoreFrom;
 use crate::retention::Retention;
 use crate::rollback::{self, Base, GivenUp};
-use crate::start::{Heartbeat, ago, check_contiguous, check_overlap, operations_of};
+use crate::start::{Heartbeat, ago};
 use crate::syncer::BackOff;
 use crate::writer::operation_bytes;
 
@@ -37,18 +38,17 @@ impl Owner {
     /// Whether the failure came from a Redis that lost our state, and it was healed.
     pub(crate) async fn healed_from(&mut self, error: &StoreError) -> Result<bool, StoreError> {
         let may_be_lost = match error {
-            StoreError::Fast(error) => !matches!(error.kind(), FastErrorKind::OutOfMemory),
+            StoreError::Fast(error) => {
+                !matches!(error.kind(), FastErrorKind::OutOfMemory | FastErrorKind::Persistence)
+            }
             StoreError::Disagreement(_) => true,
             _ => false,
         };
         if !may_be_lost || self.redis_is_out {
             return Ok(false);
         }
-        let is_another_run =
-            matches!(error, StoreError::Fast(error) if error.kind() == FastErrorKind::AnotherRun);
         tracing::warn!(%error, "asking Redis whether it still has this chain");
-        // Nothing was sent to another run: once it is known to be ours, or while nobody can tell, the same may be tried again.
-        self.heal_if_lost().await.map(|healed| healed || is_another_run)
+        self.heal_if_lost().await
     }
 
     /// Asks Redis who holds the chain and where it stands; heals it if our state is gone.
@@ -63,9 +63,13 @@ impl Owner {
     }
 
     /// Identity: our epoch holds the chain, and what was last accepted is there.
-    async fn redis_is_ours(&self) -> Result<bool, StoreError> {
-        let fast = &self.writer.fast;
+    async fn redis_is_ours(&mut self) -> Result<bool, StoreError> {
         self.writer.confirm_run().await?;
+        match self.settle().await {
+            Err(StoreError::Disagreement(_)) => return Ok(false),
+            settled => settled?,
+        }
+        let fast = &self.writer.fast;
         let owner = fast.owner().await?;
         if let Some(owner) = owner.as_ref().filter(|owner| owner.epoch > self.writer.epoch) {
             return Err(StoreError::Held(format!(
@@ -90,6 +94,7 @@ impl Owner {
         );
         self.progress.send_modify(|progress| progress.phase = Phase::Restore);
         self.redis_is_out = true;
+        self.writer.forget_unsettled();
         let outcome = self.heal_steps().await;
         self.redis_is_out = false;
         outcome?;
@@ -158,7 +163,6 @@ impl Owner {
     /// Redis from PostgreSQL; the loop goes on where PostgreSQL is.
     pub(crate) async fn restore(&mut self, carried: Arc<KeptOperations>) -> Result<(), StoreError> {
         self.writer.confirm_run().await?;
-        self.writer.fast.forget_floor();
         let restored = RestoreFrom {
             fast: &self.writer.fast,
             postgres: &self.options.postgres,
@@ -235,13 +239,31 @@ impl Owner {
             has_seq = found.seq,
             "PostgreSQL is older than it was: feeding it again from the outbox that Redis kept"
         );
+        match self.try_to_feed(&mut found).await {
+            // A standby that is not promoted yet, a Redis that is away for a moment: the loop goes on, and asks again.
+            Err(error)
+                if matches!(decide(&error), Decision::Retry | Decision::Ask | Decision::RetrySlowly) =>
+            {
+                tracing::warn!(%error, "PostgreSQL cannot be fed yet");
+                self.trouble_with_postgres(format!(
+                    "PostgreSQL is older than it was, and cannot be fed yet: {error}"
+                ));
+                self.pause_sync();
+                Ok(())
+            }
+            fed => fed,
+        }
+    }
+
+    async fn try_to_feed(&mut self, found: &mut SlowPosition) -> Result<(), StoreError> {
+        self.writer.confirm_run().await?;
         let kept = self.writer.fast.outbox_entries(None, usize::MAX >> 1).await?;
         let (lacking, operations) = loop {
             let lacking = entries_since(&kept, found.seq, self.durable.seq);
-            let feedable = check_overlap(&kept, &found)
+            let feedable = check_overlap(&kept, found)
                 .and_then(|()| check_contiguous(&lacking, found.seq, self.durable.seq));
             if let Err(error) = feedable {
-                return Err(self.give_up_older(found, &kept, &error).await);
+                return Err(self.give_up_older(*found, &kept, &error).await);
             }
             let operations = operations_of(&self.writer.fast, &lacking).await?;
             let taken_over = self.raise_epoch(found.epoch).await?;
@@ -249,28 +271,20 @@ impl Owner {
                 break (lacking, operations);
             }
             // It was put back once more, or a late COMMIT of ours came in between.
-            found = taken_over;
+            *found = taken_over;
         };
         for (entry, operation) in lacking.iter().zip(operations).rev() {
             let (height, id) = tip_after(&entry.operation);
             let bytes = operation_bytes(&operation);
             self.tail_bytes += bytes;
             let position = entry.position;
-            self.tail.push_front(Unsynced {
-                position,
-                operation,
-                bytes,
-                height,
-                id,
-                accepted_at: Instant::now(),
-            });
+            let accepted_at = Instant::now();
+            self.tail.push_front(Unsynced { position, operation, bytes, height, id, accepted_at });
         }
         self.durable = Durable { seq: found.seq, height: found.height, id: found.block_id };
-        self.progress.send_modify(|progress| {
-            progress.last_error =
-                Some("PostgreSQL was put back to an older state; it is being fed again".to_owned());
-        });
-        self.show();
+        self.trouble_with_postgres(
+            "PostgreSQL was put back to an older state; it is being fed again".to_owned(),
+        );
         Ok(())
     }
 

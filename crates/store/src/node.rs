@@ -38,10 +38,15 @@ pub struct Running {
     task: JoinHandle<Result<Stopped, StoreError>>,
 }
 
-/// What callers ask of the loop.
-pub(crate) enum Command {
-    Apply { block: Box<CheckedBlock>, now: i64, reply: Reply },
-    TakeBack { to_height: Height, reply: Reply },
+/// What a caller asks of the loop.
+pub(crate) struct Command {
+    pub(crate) request: Request,
+    pub(crate) reply: Reply,
+}
+
+pub(crate) enum Request {
+    Apply { block: Box<CheckedBlock>, now: i64 },
+    TakeBack { to_height: Height },
 }
 
 /// How a caller is answered.
@@ -91,7 +96,7 @@ impl Node {
     /// # Errors
     /// Refused, or another branch: nothing was changed. Stopped: ask the next start whether it was accepted.
     pub async fn apply(&self, block: CheckedBlock, now: i64) -> Result<Accepted, StoreError> {
-        self.ask(|reply| Command::Apply { block: Box::new(block), now, reply }).await
+        self.ask(Request::Apply { block: Box::new(block), now }).await
     }
 
     /// Takes back every block above a height. When it returns, that is accepted (and, where Redis had no undo records,
@@ -100,15 +105,12 @@ impl Node {
     /// # Errors
     /// A height of 0 or above the tip: nothing was changed.
     pub async fn take_back_to(&self, to_height: Height) -> Result<Accepted, StoreError> {
-        self.ask(|reply| Command::TakeBack { to_height, reply }).await
+        self.ask(Request::TakeBack { to_height }).await
     }
 
-    async fn ask(
-        &self,
-        command: impl FnOnce(oneshot::Sender<Result<Accepted, StoreError>>) -> Command,
-    ) -> Result<Accepted, StoreError> {
+    async fn ask(&self, request: Request) -> Result<Accepted, StoreError> {
         let (reply, answer) = oneshot::channel();
-        self.commands.send(command(reply)).await.map_err(|_| gone())?;
+        self.commands.send(Command { request, reply }).await.map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?
     }
 

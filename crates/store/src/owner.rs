@@ -16,13 +16,14 @@ use forebay_slow::SlowOperation;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Interval, MissedTickBehavior};
 
-use crate::error::StoreError;
+use crate::error::{Decision, StoreError, decide};
 use crate::guard::{Guard, Lag, Verdict};
 use crate::node::Command;
 use crate::options::NodeOptions;
 use crate::progress::{Phase, Progress};
-use crate::receipt::{Durable, Profile};
+use crate::receipt::{Accepted, Durable, Profile};
 use crate::retention::Retention;
+use crate::serve::Waiting;
 use crate::start::{Heartbeat, Observer, Started};
 use crate::syncer::{Batch, SyncEvent, Syncer};
 use crate::write_log::LoggedTip;
@@ -66,11 +67,20 @@ enum Action {
     Abandoned,
     Tick,
     SuspectRedis,
+    ServeAgain,
 }
 
 pub(crate) struct Owner {
     pub(crate) options: NodeOptions,
     pub(crate) writer: Writer,
+    /// The command that waits for Redis; no other is taken before it.
+    pub(crate) waiting: Option<Waiting>,
+    /// The step whose answer was lost and which was done after all, until its caller is answered.
+    pub(crate) settled: Option<Accepted>,
+    /// PostgreSQL is asked again from then on.
+    sync_from: Instant,
+    redis_trouble: Option<String>,
+    slow_trouble: Option<String>,
     pub(crate) tail: VecDeque<Unsynced>,
     pub(crate) tail_bytes: usize,
     pub(crate) flight: Flight,
@@ -104,59 +114,52 @@ impl Owner {
         tokio::spawn(
             Syncer::new(options.postgres.clone(), options.write_log.clone()).run(to_syncer, to_loop),
         );
-        let restored = started.restored;
-        let tip = restored.resident.tip;
+        let (epoch, profile) = (started.epoch, started.profile);
+        let (kept, outbox) = (started.restored.kept.clone(), started.restored.outbox.clone());
+        let writer = Writer::new(&options, started, checker);
+        let tip = writer.resident.tip;
         let durable =
-            Durable { seq: restored.seq, height: tip.map_or(0, |tip| tip.height), id: tip.map(|tip| tip.id) };
+            Durable { seq: writer.seq, height: tip.map_or(0, |tip| tip.height), id: tip.map(|tip| tip.id) };
         let (progress, progress_seen) = watch::channel(Progress {
             phase: Phase::Ready,
             tip,
-            position: Position { epoch: started.epoch, seq: restored.seq },
+            position: Position { epoch, seq: writer.seq },
             durable,
             lag_operations: 0,
             lag_bytes: 0,
             lag_since: None,
             retries: 0,
             last_error: None,
-            profile: started.profile,
+            profile,
         });
-        let round = restored.resident.round.as_ref().map_or(1, |round| round.round);
+        let round = writer.resident.round.as_ref().map_or(1, |round| round.round);
         let suspect = Arc::new(Notify::new());
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let heartbeat = Heartbeat::start(&writer.fast, epoch, &options, Arc::clone(&suspect));
         let owner = Self {
-            writer: Writer {
-                fast: started.fast.clone(),
-                profile: Arc::clone(&options.profile),
-                checker,
-                epoch: started.epoch,
-                seq: restored.seq,
-                resident: restored.resident,
-                redis_away_max: options.limits.redis_away_max,
-                postgres: options.postgres.clone(),
-            },
+            writer,
+            waiting: None,
+            settled: None,
+            sync_from: Instant::now(),
+            redis_trouble: None,
+            slow_trouble: None,
             tail: VecDeque::new(),
             tail_bytes: 0,
             flight: Flight::Idle,
             durable,
-            retention: Retention::after_restore(
-                &options.limits,
-                restored.kept,
-                restored.outbox,
-                durable.height,
-                round,
-            ),
+            retention: Retention::after_restore(&options.limits, kept, outbox, durable.height, round),
             guard: Guard::new(options.limits),
             batches,
             events,
             progress,
-            heartbeat: Heartbeat::start(&started.fast, started.epoch, &options, Arc::clone(&suspect)),
+            heartbeat,
             suspect,
             observe,
             ticks,
             ticks_seen: 0,
             redis_is_out: false,
-            profile: started.profile,
+            profile,
             options,
         };
         (owner, progress_seen)
@@ -207,12 +210,8 @@ impl Owner {
             self.send_batch().await?;
             let verdict = self.verdict();
             let outcome = match self.next_action(commands, stops, verdict).await? {
-                Action::Command(Command::Apply { block, now, reply }) => {
-                    self.serve_apply(&block, now, reply).await
-                }
-                Action::Command(Command::TakeBack { to_height, reply }) => {
-                    self.serve_take_back(to_height, reply).await
-                }
+                Action::Command(command) => self.serve(command).await,
+                Action::ServeAgain => self.serve_again().await,
                 Action::Stop(drain_max) => return Ok(drain_max),
                 Action::Abandoned => return Ok(Duration::ZERO),
                 Action::Synced(event) => self.synced(event).await,
@@ -255,6 +254,8 @@ impl Owner {
             Verdict::Wait => (false, Duration::ZERO),
             Verdict::Stop(overrun) => return Err(self.give_up(overrun)),
         };
+        let retry_at = self.waiting.as_ref().map(|waiting| waiting.retry_at);
+        let again = tokio::time::sleep_until(retry_at.unwrap_or_else(Instant::now).into());
         let command = async {
             if !pause.is_zero() {
                 tokio::time::sleep(pause).await;
@@ -267,7 +268,8 @@ impl Owner {
             stop = stops.recv() => stop.map_or(Action::Abandoned, Action::Stop),
             () = self.suspect.notified() => Action::SuspectRedis,
             _ = self.ticks.tick() => Action::Tick,
-            command = command, if has_room => command.map_or(Action::Abandoned, Action::Command),
+            () = again, if retry_at.is_some() => Action::ServeAgain,
+            command = command, if has_room && retry_at.is_none() => command.map_or(Action::Abandoned, Action::Command),
         })
     }
 
@@ -314,7 +316,7 @@ impl Owner {
     /// Hands the Syncer the next batch when it is idle: everything that waits, within the limits. At the tip that is one
     /// block at once; far behind it is many.
     async fn send_batch(&mut self) -> Result<(), StoreError> {
-        if self.flight != Flight::Idle || self.tail.is_empty() {
+        if self.flight != Flight::Idle || self.tail.is_empty() || Instant::now() < self.sync_from {
             return Ok(());
         }
         let limits = &self.options.limits;
@@ -366,18 +368,12 @@ impl Owner {
             SyncEvent::Behind { found } => self.feed_again(found).await,
             SyncEvent::Retrying { attempt, error, wait } => {
                 tracing::debug!(attempt, wait_ms = wait.as_millis(), "the Syncer tries again");
-                self.progress.send_modify(|progress| {
-                    progress.retries += 1;
-                    progress.last_error = Some(error);
-                });
+                self.trouble_with_postgres(error);
                 Ok(())
             }
             SyncEvent::Unanswered { error } => {
                 self.flight = Flight::Idle;
-                self.progress.send_modify(|progress| {
-                    progress.retries += 1;
-                    progress.last_error = Some(error);
-                });
+                self.trouble_with_postgres(error);
                 Ok(())
             }
             SyncEvent::Failed(error) => Err(error),
@@ -399,7 +395,7 @@ impl Owner {
             )));
         }
         self.guard.progressed(Instant::now());
-        self.progress.send_modify(|progress| progress.last_error = None);
+        self.slow_trouble = None;
         self.show();
         self.trim(TRIM_AT_LEAST).await
     }
@@ -412,12 +408,46 @@ impl Owner {
         let position = Position { epoch: self.writer.epoch, seq: self.durable.seq };
         let note = DurableNote { position, height: self.durable.height };
         let round = self.round();
-        if let Some(trim) = self.retention.trim(note, round, least) {
-            reach("owner.before_trim");
-            self.writer.trim(&trim).await?;
+        let Some(trim) = self.retention.trim(note, round, least) else { return Ok(()) };
+        reach("owner.before_trim");
+        let Err(error) = self.writer.trim(&trim).await else {
             reach("owner.after_trim");
+            return Ok(());
+        };
+        // Trimming twice is harmless; what is written again meanwhile leaves the list.
+        self.retention.put_back(trim);
+        if !matches!(decide(&error), Decision::Retry | Decision::Ask | Decision::RetrySlowly) {
+            return Err(error);
         }
+        tracing::warn!(%error, "Redis is trimmed later");
+        self.trouble_with_redis(&error);
         Ok(())
+    }
+
+    /// Leaves PostgreSQL alone for a moment; the ticks go on.
+    pub(crate) fn pause_sync(&mut self) {
+        self.sync_from = Instant::now() + TICK;
+    }
+
+    pub(crate) fn trouble_with_postgres(&mut self, error: String) {
+        self.slow_trouble = Some(error);
+        self.progress.send_modify(|progress| progress.retries += 1);
+        self.show();
+    }
+
+    pub(crate) fn trouble_with_redis(&mut self, error: &StoreError) {
+        self.redis_trouble = Some(error.to_string());
+        self.show();
+    }
+
+    pub(crate) fn no_trouble_with_redis(&mut self) {
+        if self.redis_trouble.take().is_some() {
+            self.show();
+        }
+    }
+
+    pub(crate) fn redis_away_max(&self) -> Duration {
+        self.options.limits.redis_away_max
     }
 
     pub(crate) fn show(&self) {
@@ -428,11 +458,13 @@ impl Owner {
             progress.lag_operations = self.tail.len();
             progress.lag_bytes = self.tail_bytes;
             progress.lag_since = self.tail.front().map(|unsynced| unsynced.accepted_at);
+            progress.last_error = self.redis_trouble.clone().or_else(|| self.slow_trouble.clone());
         });
     }
 
     async fn wind_down(&mut self, drain_max: Duration) -> Result<Stopped, StoreError> {
         self.progress.send_modify(|progress| progress.phase = Phase::Stopping);
+        self.turn_waiting_away();
         match tokio::time::timeout(drain_max, self.until_synced()).await {
             Ok(outcome) => outcome?,
             Err(_) => tracing::warn!(
@@ -444,7 +476,9 @@ impl Owner {
             self.trim(0).await?;
         }
         reach("owner.before_release");
-        self.writer.fast.release(self.writer.epoch).await?;
+        if let Err(error) = self.writer.fast.release(self.writer.epoch).await {
+            tracing::warn!(%error, "Redis was not told of the end: the next start watches the heartbeat first");
+        }
         Ok(Stopped { durable: self.durable, left_in_outbox: self.tail.len() })
     }
 }

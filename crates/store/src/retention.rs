@@ -94,9 +94,9 @@ impl Retention {
         self.kept.get(index).map(|(_, id)| *id)
     }
 
-    /// Whether all blocks of the chain are kept, so that nothing else need be asked.
-    pub(crate) fn has_whole_chain(&self) -> bool {
-        self.kept.front().is_some_and(|(height, _)| *height == 1)
+    /// The lowest kept height: of the chain's blocks from there on, all are kept. `None`: none is.
+    pub(crate) fn kept_from(&self) -> Option<Height> {
+        self.kept.front().map(|(height, _)| *height)
     }
 
     /// What may go since the last trim, once it is at least so much; it counts as gone from then on.
@@ -107,6 +107,17 @@ impl Retention {
         }
         self.pending_count = 0;
         Some(Trim { durable: Some(durable), ..std::mem::take(&mut self.pending) })
+    }
+
+    /// What was not trimmed after all waits again.
+    pub(crate) fn put_back(&mut self, trim: Trim) {
+        let Trim { entries_through, bodies, heights, undo_heights, rounds, durable: _ } = trim;
+        self.pending_count += bodies.len() + 1;
+        self.pending.entries_through = self.pending.entries_through.max(entries_through);
+        self.pending.bodies.extend(bodies);
+        self.pending.heights.extend(heights);
+        self.pending.undo_heights.extend(undo_heights);
+        self.pending.rounds.extend(rounds);
     }
 
     fn collect(&mut self, durable: DurableNote, round: u32) {
@@ -201,6 +212,24 @@ mod tests {
         let trim = retention.trim(durable(6, 6), 1, 7).unwrap();
         assert_eq!(trim.entries_through, Some(position(4)));
         assert_eq!((trim.bodies.len(), trim.undo_heights.len(), trim.heights.len()), (3, 4, 3));
+    }
+
+    #[test]
+    fn what_was_not_trimmed_waits_again_unless_it_is_written_again() {
+        let mut retention = Retention::after_restore(&limits(), Vec::new(), Vec::new(), 0, 1);
+        for height in 1..=6u32 {
+            retention.applied(position(height.into()), height, BlockId(height.into()));
+        }
+        let trim = retention.trim(durable(6, 6), 1, 0).unwrap();
+        retention.put_back(trim.clone());
+        assert_eq!(retention.trim(durable(6, 6), 1, 0), Some(trim.clone()));
+        retention.put_back(trim);
+        retention.applied(position(7), 7, BlockId(2));
+        assert_eq!(
+            retention.trim(durable(6, 6), 1, 0).unwrap().bodies,
+            [BlockId(1), BlockId(3), BlockId(4)],
+            "block 2 is needed again; 4 left the newest ones meanwhile"
+        );
     }
 
     #[test]

@@ -3,50 +3,97 @@
 use std::time::Instant;
 
 use forebay_failpoint::reach;
-use forebay_fast::FastErrorKind;
 use forebay_ledger::block::Block;
 use forebay_ledger::ids::{BlockId, Height};
 use forebay_ledger::verify::CheckedBlock;
 use forebay_slow::{SlowOperation, SlowReader};
 
 use crate::error::{Decision, StoreError, decide};
-use crate::node::{Reply, gone};
+use crate::node::{Command, Reply, Request, gone};
 use crate::owner::{Owner, Unsynced};
 use crate::receipt::Accepted;
 use crate::syncer::BackOff;
 use crate::writer::Step;
 
+/// A command that could not be carried out because Redis is away. The loop goes on meanwhile: it brings the tail to
+/// PostgreSQL, watches its limits and hears a stop.
+pub(crate) struct Waiting {
+    command: Command,
+    since: Instant,
+    back_off: BackOff,
+    pub(crate) retry_at: Instant,
+}
+
 impl Owner {
-    pub(crate) async fn serve_apply(
-        &mut self,
-        block: &CheckedBlock,
-        now: i64,
-        reply: Reply,
-    ) -> Result<(), StoreError> {
-        let mut outcome = self.apply(block.clone(), now).await;
-        if let Err(error) = &outcome
-            && self.healed_from(error).await?
-        {
-            outcome = self.apply(block.clone(), now).await;
-        }
-        answer(reply, outcome)
+    pub(crate) async fn serve(&mut self, command: Command) -> Result<(), StoreError> {
+        let now = Instant::now();
+        self.try_to_serve(Waiting { command, since: now, back_off: BackOff::new(), retry_at: now }).await
     }
 
-    pub(crate) async fn serve_take_back(
-        &mut self,
-        to_height: Height,
-        reply: Reply,
-    ) -> Result<(), StoreError> {
-        let mut outcome = self.take_back_to(to_height).await;
+    /// Tries a command that waits once more.
+    pub(crate) async fn serve_again(&mut self) -> Result<(), StoreError> {
+        match self.waiting.take() {
+            Some(waiting) => self.try_to_serve(waiting).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn try_to_serve(&mut self, mut waiting: Waiting) -> Result<(), StoreError> {
+        let mut outcome = self.carry_out(&waiting.command.request).await;
         if let Err(error) = &outcome
             && self.healed_from(error).await?
         {
-            outcome = self.take_back_to(to_height).await;
+            outcome = self.carry_out(&waiting.command.request).await;
         }
-        answer(reply, outcome)
+        match &outcome {
+            Err(error) if is_redis_away(error) && waiting.since.elapsed() <= self.redis_away_max() => {
+                tracing::warn!(%error, "a caller waits for Redis");
+                self.trouble_with_redis(error);
+                waiting.retry_at = Instant::now() + waiting.back_off.next(false);
+                self.waiting = Some(waiting);
+                return Ok(());
+            }
+            Err(error) if decide(error) == Decision::RetrySlowly => {
+                tracing::error!(%error, "Redis lacks room");
+                self.trouble_with_redis(error);
+            }
+            Ok(_) => self.no_trouble_with_redis(),
+            Err(_) => {}
+        }
+        answer(waiting.command.reply, outcome)
+    }
+
+    /// A stop does not wait for Redis.
+    pub(crate) fn turn_waiting_away(&mut self) {
+        if let Some(waiting) = self.waiting.take() {
+            let message =
+                "it was stopped while Redis was away; the next start knows whether this was accepted";
+            let _ = waiting.command.reply.send(Err(StoreError::Stopped(message.to_owned())));
+        }
+    }
+
+    async fn carry_out(&mut self, request: &Request) -> Result<Accepted, StoreError> {
+        self.writer.confirm_run().await?;
+        self.settle().await?;
+        match request {
+            Request::Apply { block, now } => self.apply((**block).clone(), *now).await,
+            Request::TakeBack { to_height } => self.take_back_to(*to_height).await,
+        }
+    }
+
+    /// Takes in a step whose answer was lost, if it was done.
+    pub(crate) async fn settle(&mut self) -> Result<(), StoreError> {
+        if let Some(step) = self.writer.settle().await? {
+            reach("owner.settled");
+            self.settled = Some(self.accepted(step));
+        }
+        Ok(())
     }
 
     async fn apply(&mut self, block: CheckedBlock, now: i64) -> Result<Accepted, StoreError> {
+        if let Some(settled) = self.settled.take().filter(|settled| settled.id == block.block().id) {
+            return Ok(settled);
+        }
         if let Some(known) = self.known(block.block()).await? {
             return Ok(known);
         }
@@ -79,24 +126,37 @@ impl Owner {
         }
     }
 
-    /// Where a block of the chain stands: among the kept ones, else in PostgreSQL.
+    /// Where a block of the chain stands: among the kept ones, else in PostgreSQL. That may still have blocks which were
+    /// taken back since: it is believed only below what is kept here.
     async fn height_of(&self, id: BlockId) -> Result<Option<Height>, StoreError> {
         if let Some(height) = self.retention.height_of(id) {
             return Ok(Some(height));
         }
-        if self.retention.has_whole_chain() {
+        if !self.is_below_kept(1) {
             return Ok(None);
         }
         let reader = SlowReader::connect(&self.options.postgres).await?;
-        Ok(reader.reads().block_by_id(id).await?.map(|block| block.height))
+        let block = reader.reads().block_by_id(id).await?;
+        Ok(block.map(|block| block.height).filter(|height| self.is_below_kept(*height)))
     }
 
     async fn id_at(&self, height: Height) -> Result<Option<BlockId>, StoreError> {
         if let Some(id) = self.retention.id_at(height) {
             return Ok(Some(id));
         }
+        if !self.is_below_kept(height) {
+            return Ok(None);
+        }
         let reader = SlowReader::connect(&self.options.postgres).await?;
         Ok(reader.reads().block_by_height(height).await?.map(|block| block.id))
+    }
+
+    /// Whether the chain has this height, and the tail does not.
+    fn is_below_kept(&self, height: Height) -> bool {
+        match self.retention.kept_from() {
+            Some(first) => height < first,
+            None => height <= self.writer.tip_height(),
+        }
     }
 
     pub(crate) fn accepted(&mut self, step: Step) -> Accepted {
@@ -133,13 +193,14 @@ impl Owner {
             )));
         }
         let Some(tip) = self.writer.resident.tip else { return Err(gone()) };
-        let mut last = Accepted {
+        let here = Accepted {
             id: tip.id,
             height: tip.height,
             position: self.position(),
             is_new: false,
             profile: self.profile,
         };
+        let mut last = self.settled.take().unwrap_or(here);
         // Undo records are kept without gaps down from the tip: the deepest one decides.
         if to_height < height && self.writer.undo_record(to_height + 1).await?.is_none() {
             return self.rewind_to(to_height).await;
@@ -199,11 +260,7 @@ fn answer(reply: Reply, outcome: Result<Accepted, StoreError>) -> Result<(), Sto
         Err(error) => match decide(error) {
             Decision::Refuse | Decision::RetrySlowly => None,
             // PostgreSQL could not be asked about an older block, or about another run of Redis: nothing was done.
-            Decision::Retry | Decision::Ask
-                if matches!(error, StoreError::Slow(_)) || is_another_run(error) =>
-            {
-                None
-            }
+            Decision::Retry | Decision::Ask if matches!(error, StoreError::Slow(_)) => None,
             Decision::Stop | Decision::Ask | Decision::Retry => Some(match error {
                 // These keep their own kind, and with it their exit code.
                 StoreError::TooFarBehind(message) => StoreError::TooFarBehind(message.clone()),
@@ -218,6 +275,7 @@ fn answer(reply: Reply, outcome: Result<Accepted, StoreError>) -> Result<(), Sto
     fatal.map_or(Ok(()), Err)
 }
 
-fn is_another_run(error: &StoreError) -> bool {
-    matches!(error, StoreError::Fast(error) if error.kind() == FastErrorKind::AnotherRun)
+/// Away, or just back and not made sure of.
+fn is_redis_away(error: &StoreError) -> bool {
+    matches!(error, StoreError::Fast(_)) && matches!(decide(error), Decision::Retry | Decision::Ask)
 }

@@ -3,36 +3,32 @@
 //! A crash in any phase is survived by starting again: each phase can be repeated.
 
 use std::path::Path;
-use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use forebay_failpoint::reach;
-use forebay_fast::{
-    FastErrorKind, FastOptions, FastTier, Head, Holder, Operation, OutboxEntry, Owner, State,
-};
+use forebay_fast::{FastErrorKind, FastOptions, FastTier, Head, Holder, Owner, State};
 use forebay_ledger::ids::Address;
 use forebay_slow::setup::{ChainParameters, migrate, prepare};
-use forebay_slow::{
-    BlockRow, ErrorKind as SlowErrorKind, Position as SlowPosition, SlowOperation, SlowWriter,
-};
-use tokio::sync::{Notify, mpsc};
+use forebay_slow::{ErrorKind as SlowErrorKind, SlowReader, SlowWriter};
+use tokio::sync::Notify;
 
+use crate::drain::Drain;
 use crate::error::{Decision, StoreError, decide};
-use crate::heal::{CANNOT_KEEP, tip_after};
 use crate::kept::KeptOperations;
-use crate::options::{NodeOptions, OnHardLimit};
+use crate::options::NodeOptions;
 use crate::progress::{Phase, PhaseProgress};
 use crate::receipt::Profile;
 use crate::restore::{RestoreFrom, Restored};
-use crate::rollback::{self, Base, GivenUp, Order};
-use crate::syncer::{BackOff, Batch, Outcome, SyncEvent, Syncer};
+use crate::rollback::{self, Order};
+use crate::syncer::BackOff;
 
 /// Who watches a start: called with each phase and its steps.
 pub type Observer = Arc<dyn Fn(PhaseProgress) + Send + Sync>;
 
 /// What was told of a start so far.
-struct Told<'a> {
+pub(crate) struct Told<'a> {
     observe: &'a Observer,
     last: Mutex<PhaseProgress>,
 }
@@ -43,13 +39,14 @@ impl<'a> Told<'a> {
     }
 
     /// The start goes on: what kept it is over.
-    fn at(&self, phase: Phase, done: u64, total: Option<u64>) {
+    pub(crate) fn at(&self, phase: Phase, done: u64, total: Option<u64>) {
         self.tell(|last| {
             *last = PhaseProgress { retries: last.retries, ..PhaseProgress::new(phase, done, total) }
         });
     }
 
-    fn failed(&self, error: String) {
+    /// The start waits: an attempt at a server failed.
+    pub(crate) fn failed(&self, error: String) {
         self.tell(|last| {
             last.retries += 1;
             last.last_error = Some(error);
@@ -75,8 +72,6 @@ pub(crate) async fn start(options: &NodeOptions, observe: &Observer) -> Result<S
     let told = Told::new(observe);
     told.at(Phase::Setup, 0, None);
     set_up(options, &told).await?;
-    let connecting = async || Ok(SlowWriter::connect(&options.postgres).await?);
-    let mut slow = patiently(options, &told, connecting).await?;
     let chain = &options.profile.name;
     let fast = patiently(options, &told, async || {
         Ok(FastTier::connect(&options.redis_url, chain, FastOptions::default()).await?)
@@ -86,11 +81,32 @@ pub(crate) async fn start(options: &NodeOptions, observe: &Observer) -> Result<S
 
     reach("start.set_up");
     told.at(Phase::Claim, 0, None);
-    let (epoch, position) = claim(options, &fast, &mut slow).await?;
+    let own = AtomicU64::new(0);
+    let epoch = patiently(options, &told, async || claim(options, &fast, &own).await).await?;
     let beating = Heartbeat::start(&fast, epoch, options, Arc::new(Notify::new()));
 
     reach("start.claimed");
 
+    let taking_in = async || take_in(options, &fast, epoch, &told).await;
+    let restored = match patiently(options, &told, taking_in).await {
+        Ok(restored) => restored,
+        Err(error) => return Err(displaced(&fast, epoch).await.unwrap_or(error)),
+    };
+    // From now on another run of Redis, which may be an older copy, is made sure of before it is used.
+    fast.guard_runs();
+    // The node's loop shows its own heartbeat.
+    drop(beating);
+    Ok(Started { fast, epoch, restored, profile })
+}
+
+/// Drains the outbox, or obeys a rollback file; then Redis from PostgreSQL.
+async fn take_in(
+    options: &NodeOptions,
+    fast: &FastTier,
+    epoch: u64,
+    told: &Told<'_>,
+) -> Result<Restored, StoreError> {
+    let position = SlowReader::connect(&options.postgres).await?.reads().position().await?;
     let orders = standing_orders(options)?;
     let (void, orders) = sort_out(orders, &fast.head().await?);
     for order in &void {
@@ -107,12 +123,12 @@ pub(crate) async fn start(options: &NodeOptions, observe: &Observer) -> Result<S
     told.at(Phase::Drain, 0, None);
     // An order gives up what comes after its base; what PostgreSQL lost before it is brought there first.
     let until_seq = orders.iter().map(|order| order.seq).min().unwrap_or(u64::MAX);
-    let drained_seq = drain(options, &fast, epoch, position, until_seq, &told).await?;
+    let drained_seq = Drain { options, fast, epoch, until_seq, told }.run(position).await?;
     reach("start.drained");
-    let carried = Arc::new(carry(options, &fast, drained_seq).await);
+    let carried = Arc::new(carry(options, fast, drained_seq).await);
     let restored = RestoreFrom {
         carried,
-        fast: &fast,
+        fast,
         postgres: &options.postgres,
         profile: &options.profile,
         limits: &options.limits,
@@ -126,11 +142,18 @@ pub(crate) async fn start(options: &NodeOptions, observe: &Observer) -> Result<S
     for order in &orders {
         mark_done(order)?;
     }
-    // From now on another run of Redis, which may be an older copy, is made sure of before it is used.
-    fast.guard_runs();
-    // The node's loop shows its own heartbeat.
-    drop(beating);
-    Ok(Started { fast, epoch, restored, profile })
+    Ok(restored)
+}
+
+/// Whatever a start fails with after another node took the chain from it, that is why.
+async fn displaced(fast: &FastTier, epoch: u64) -> Option<StoreError> {
+    let owner = fast.owner().await.ok().flatten().filter(|owner| owner.epoch > epoch)?;
+    Some(StoreError::Held(format!(
+        "process {} on {} took the chain over {}, while this start was under way",
+        owner.holder.pid,
+        owner.holder.host,
+        ago(owner.holder.since_ms)
+    )))
 }
 
 /// The newest durable operations as Redis still has them. Whatever keeps them from being read is no reason not to start:
@@ -206,7 +229,10 @@ async fn patiently<T>(
             Ok(value) => return Ok(value),
             Err(error) => error,
         };
-        let again = matches!(decide(&error), Decision::Retry | Decision::RetrySlowly | Decision::Ask);
+        // A Redis that is too small for the chain stays so: the operator is told at once.
+        let is_full = matches!(&error, StoreError::Fast(error) if error.kind() == FastErrorKind::OutOfMemory);
+        let again =
+            !is_full && matches!(decide(&error), Decision::Retry | Decision::RetrySlowly | Decision::Ask);
         if !again || options.connect_timeout.is_some_and(|limit| since.elapsed() >= limit) {
             return Err(error);
         }
@@ -217,17 +243,16 @@ async fn patiently<T>(
     }
 }
 
-/// Makes us the only writer: first in Redis, so that the old writer's steps are refused, then in PostgreSQL.
-async fn claim(
-    options: &NodeOptions,
-    fast: &FastTier,
-    slow: &mut SlowWriter,
-) -> Result<(u64, SlowPosition), StoreError> {
+/// Makes us the only writer: first in Redis, so that the old writer's steps are refused, then in PostgreSQL. `own`: the
+/// epoch of an attempt before (0: none), whose heartbeat need not be waited for.
+async fn claim(options: &NodeOptions, fast: &FastTier, own: &AtomicU64) -> Result<u64, StoreError> {
+    let slow = SlowWriter::connect(&options.postgres).await?;
     let owner = fast.owner().await?;
     let position = slow.position().await?;
     // A Redis that was emptied under a living holder does not know it any more; PostgreSQL does.
     let is_forgotten = owner.as_ref().map_or(0, |owner| owner.epoch) < position.epoch;
-    let is_held = owner.as_ref().is_some_and(|owner| !owner.released);
+    let is_held =
+        owner.as_ref().is_some_and(|owner| !owner.released && own.load(Ordering::Relaxed) != owner.epoch);
     if (is_held || is_forgotten) && !options.holder_is_gone {
         wait_for_silence(fast, owner.as_ref(), options.limits.takeover_after).await?;
     }
@@ -236,18 +261,21 @@ async fn claim(
         .into_iter()
         .max();
     let epoch = highest.unwrap_or(0) + 1;
-    fast.claim(owner.as_ref(), epoch, &options.holder).await.map_err(|error| {
+    let at_the_same_moment = |error: &dyn std::fmt::Display| {
         StoreError::Held(format!("another node took the chain at the same moment ({error})"))
+    };
+    fast.claim(owner.as_ref(), epoch, &options.holder).await.map_err(|error| match error.kind() {
+        FastErrorKind::Fenced => at_the_same_moment(&error),
+        _ => error.into(),
     })?;
+    own.store(epoch, Ordering::Relaxed);
     reach("start.claimed_redis");
     let position = slow.take_over(position.epoch, epoch).await.map_err(|error| match error.kind() {
-        SlowErrorKind::Fenced => {
-            StoreError::Held(format!("another node took the chain at the same moment ({error})"))
-        }
+        SlowErrorKind::Fenced => at_the_same_moment(&error),
         _ => error.into(),
     })?;
     tracing::info!(epoch, seq = position.seq, height = position.height, "the chain is ours");
-    Ok((epoch, position))
+    Ok(epoch)
 }
 
 /// A holder that shows a heartbeat lives; one that shows none for the whole time may be replaced.
@@ -289,199 +317,6 @@ pub(crate) fn ago(since_unix_ms: u64) -> String {
         120..=7199 => format!("{} minutes ago", seconds / 60),
         _ => format!("{} hours ago", seconds / 3600),
     }
-}
-
-/// Brings to PostgreSQL what an earlier node accepted and left in the outbox, as far as it is not given up. Returns
-/// PostgreSQL's last operation then.
-async fn drain(
-    options: &NodeOptions,
-    fast: &FastTier,
-    epoch: u64,
-    mut position: SlowPosition,
-    until_seq: u64,
-    told: &Told<'_>,
-) -> Result<u64, StoreError> {
-    let head = fast.head().await?;
-    if !matches!(head.state, State::Ready | State::Rewinding) {
-        tracing::info!(state = %head.state, "Redis has no complete state to drain");
-        return Ok(position.seq);
-    }
-    let entries = fast.outbox_entries(None, usize::MAX >> 1).await?;
-    check_overlap(&entries, &position)?;
-    if position.seq < until_seq && is_older(&entries, &position, &head) {
-        return Err(give_up_older(options, fast, epoch, &position, &head, entries).await);
-    }
-    let pending: Vec<OutboxEntry> = entries
-        .into_iter()
-        .filter(|entry| entry.position.seq > position.seq && entry.position.seq <= until_seq)
-        .collect();
-    check_contiguous(&pending, position.seq, head.position.seq.min(until_seq))?;
-    let total = pending.len() as u64;
-    if total > 0 {
-        tracing::info!(
-            operations = total,
-            from_seq = position.seq + 1,
-            "draining what an earlier node accepted"
-        );
-    }
-    let mut syncer = Syncer::new(options.postgres.clone(), options.write_log.clone());
-    let (events, mut reports) = mpsc::channel(1);
-    let mut done = 0;
-    let mut tip = (position.height, position.block_id);
-    for chunk in pending.chunks(options.limits.batch_operations_max.max(1)) {
-        let operations = operations_of(fast, chunk).await?;
-        let Some(last) = chunk.last() else { continue };
-        let new_seq = last.position.seq;
-        let mut tips = vec![tip];
-        tips.extend(chunk.iter().map(|entry| {
-            let (height, id) = tip_after(&entry.operation);
-            (height, Some(id))
-        }));
-        tip = tips.last().copied().unwrap_or(tip);
-        let batch = Batch { epoch, expected_seq: position.seq, new_seq, operations, tips };
-        let outcome = {
-            let mut commit = pin!(syncer.commit(&batch, &events));
-            loop {
-                tokio::select! {
-                    outcome = &mut commit => break outcome?,
-                    Some(event) = reports.recv() => {
-                        if let SyncEvent::Retrying { error, .. } = event {
-                            told.failed(error);
-                        }
-                    }
-                }
-            }
-        };
-        if let Outcome::Behind(found) = outcome {
-            return Err(StoreError::Disagreement(format!(
-                "PostgreSQL went back from operation {} to {} while it was drained into: start again",
-                position.seq, found.seq
-            )));
-        }
-        reach("start.drained_batch");
-        position.seq = batch.new_seq;
-        done += chunk.len() as u64;
-        told.at(Phase::Drain, done, Some(total));
-    }
-    Ok(position.seq)
-}
-
-/// Whether PostgreSQL lacks operations that it had done: the outbox goes on behind a gap.
-fn is_older(entries: &[OutboxEntry], position: &SlowPosition, head: &Head) -> bool {
-    let goes_on = entries.iter().any(|entry| entry.position.seq == position.seq + 1);
-    head.position.seq > position.seq && !goes_on
-}
-
-/// What PostgreSQL lost is not in the outbox any more. What is there becomes order and record, for the next start.
-async fn give_up_older(
-    options: &NodeOptions,
-    fast: &FastTier,
-    epoch: u64,
-    found: &SlowPosition,
-    head: &Head,
-    entries: Vec<OutboxEntry>,
-) -> StoreError {
-    let went_back = format!(
-        "PostgreSQL is at operation {} (height {}), Redis at {}, and the outbox does not reach back that far: PostgreSQL was \
-         put back to an older state",
-        found.seq, found.height, head.position
-    );
-    if options.on_hard_limit == OnHardLimit::Keep {
-        return StoreError::TooFarBehind(format!("{went_back}; {CANNOT_KEEP}"));
-    }
-    let since: Vec<OutboxEntry> =
-        entries.into_iter().filter(|entry| entry.position.seq > found.seq).collect();
-    let operations = match operations_of(fast, &since).await {
-        Ok(operations) => operations,
-        Err(error) => return error,
-    };
-    let given_up: Vec<GivenUp<'_>> = since
-        .iter()
-        .zip(&operations)
-        .map(|(entry, operation)| GivenUp {
-            seq: entry.position.seq,
-            operation,
-            height: tip_after(&entry.operation).0,
-        })
-        .collect();
-    let base = Base { epoch, seq: found.seq, height: found.height, id: found.block_id };
-    let consequence = rollback::order(options, base, head.position.seq, &given_up);
-    StoreError::TooFarBehind(format!("{went_back}; {consequence}"))
-}
-
-/// The entry that PostgreSQL did last must be the one that the outbox has there.
-pub(crate) fn check_overlap(entries: &[OutboxEntry], position: &SlowPosition) -> Result<(), StoreError> {
-    let Some(entry) = entries.iter().find(|entry| entry.position.seq == position.seq) else { return Ok(()) };
-    let tip = match &entry.operation {
-        Operation::Block { id, .. } => *id,
-        Operation::Pop { tip, .. } | Operation::Rewind { tip, .. } => *tip,
-    };
-    if Some(tip) == position.block_id {
-        return Ok(());
-    }
-    Err(StoreError::Disagreement(format!(
-        "operation {} left the tip {tip} in the outbox, but PostgreSQL's tip there is {}",
-        entry.position,
-        position.block_id.map_or_else(|| "none".to_owned(), |id| id.to_string())
-    )))
-}
-
-/// The outbox must go on where PostgreSQL ends, without a gap, up to what Redis accepted.
-pub(crate) fn check_contiguous(pending: &[OutboxEntry], seq: u64, accepted: u64) -> Result<(), StoreError> {
-    let mut expected = seq;
-    for entry in pending {
-        expected += 1;
-        if entry.position.seq != expected {
-            return Err(StoreError::Disagreement(format!(
-                "PostgreSQL is at operation {seq}, but the outbox goes on with {}, not with {expected}: PostgreSQL was put \
-                 back to an older state, or the outbox was changed",
-                entry.position
-            )));
-        }
-    }
-    if expected < accepted {
-        return Err(StoreError::Disagreement(format!(
-            "Redis accepted operations up to {accepted}, but its outbox ends at {expected}"
-        )));
-    }
-    Ok(())
-}
-
-pub(crate) async fn operations_of(
-    fast: &FastTier,
-    entries: &[OutboxEntry],
-) -> Result<Vec<SlowOperation>, StoreError> {
-    let ids: Vec<_> = entries
-        .iter()
-        .filter_map(|entry| match &entry.operation {
-            Operation::Block { id, .. } => Some(*id),
-            _ => None,
-        })
-        .collect();
-    let mut bodies = fast.blocks(&ids).await?.into_iter();
-    entries
-        .iter()
-        .map(|entry| match &entry.operation {
-            Operation::Block { id, transactions_before, forgers, delegates_digest, .. } => {
-                let block = bodies.next().flatten().ok_or_else(|| {
-                    StoreError::Disagreement(format!(
-                        "the outbox has block {id} ({}), but its body is missing",
-                        entry.position
-                    ))
-                })?;
-                Ok(SlowOperation::Append(BlockRow {
-                    block: Arc::new(block),
-                    transactions_before: *transactions_before,
-                    forgers: forgers.clone(),
-                    delegates_digest: *delegates_digest,
-                }))
-            }
-            Operation::Pop { height, .. } => {
-                Ok(SlowOperation::TakeBack { to_height: height.saturating_sub(1) })
-            }
-            Operation::Rewind { height, .. } => Ok(SlowOperation::TakeBack { to_height: *height }),
-        })
-        .collect()
 }
 
 /// Shows that we live, until it is dropped.

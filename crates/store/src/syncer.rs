@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use forebay_failpoint::reach;
-use forebay_slow::{Committed, Position, SlowOperation, SlowWriter};
+use forebay_slow::{Committed, ErrorKind, Position, SlowOperation, SlowWriter};
 use tokio::sync::mpsc;
 use tokio_postgres::Config;
 
@@ -119,7 +119,56 @@ impl Syncer {
     }
 
     /// Commits one batch, however many attempts it takes.
+    ///
+    /// # Errors
+    /// Poison: an operation is refused; those before it are committed. Else what cannot be tried again.
     pub(crate) async fn commit(
+        &mut self,
+        batch: &Batch,
+        events: &mpsc::Sender<SyncEvent>,
+    ) -> Result<Outcome, StoreError> {
+        match self.commit_whole(batch, events).await {
+            Err(error) if is_poison(&error) => self.single_out(batch, events).await,
+            outcome => outcome,
+        }
+    }
+
+    /// Something in the batch is refused: one operation at a time tells which.
+    async fn single_out(
+        &mut self,
+        batch: &Batch,
+        events: &mpsc::Sender<SyncEvent>,
+    ) -> Result<Outcome, StoreError> {
+        for ((seq, operation), tips) in
+            (batch.expected_seq..).zip(&batch.operations).zip(batch.tips.windows(2))
+        {
+            let one = Batch {
+                epoch: batch.epoch,
+                expected_seq: seq,
+                new_seq: seq + 1,
+                operations: vec![operation.clone()],
+                tips: tips.to_vec(),
+            };
+            match self.commit_whole(&one, events).await {
+                Ok(Outcome::Committed(_) | Outcome::Durable) => {}
+                Err(cause) if is_poison(&cause) => {
+                    let height = match operation {
+                        SlowOperation::Append(row) => row.block.height,
+                        SlowOperation::TakeBack { to_height } => *to_height,
+                    };
+                    return Err(StoreError::Poison {
+                        seq: one.new_seq,
+                        height: Some(height),
+                        cause: Box::new(cause),
+                    });
+                }
+                other => return other,
+            }
+        }
+        Ok(Outcome::Durable)
+    }
+
+    async fn commit_whole(
         &mut self,
         batch: &Batch,
         events: &mpsc::Sender<SyncEvent>,
@@ -199,6 +248,11 @@ impl Syncer {
             outcome,
         });
     }
+}
+
+/// The rows themselves are refused, and will be again.
+fn is_poison(error: &StoreError) -> bool {
+    matches!(error, StoreError::Slow(error) if matches!(error.kind(), ErrorKind::Constraint | ErrorKind::DigestMismatch))
 }
 
 /// One try at a batch.

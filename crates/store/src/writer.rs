@@ -1,11 +1,10 @@
 //! The Writer: the only place that decides what becomes of a block, and the only one that writes.
 //!
-//! read what the block needs → verify → one atomic step in Redis. When Redis' answer is lost, it asks what Redis has
-//! before it goes on.
+//! read what the block needs → verify → one atomic step in Redis. When Redis' answer is lost, the step is kept, and Redis
+//! is asked what it has before anything else is tried. Waiting is the loop's business: nothing here does.
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use forebay_failpoint::reach;
 use forebay_fast::{
@@ -22,8 +21,10 @@ use forebay_ledger::verify::{CheckedBlock, needs};
 use forebay_slow::{BlockRow, SlowOperation, SlowReader};
 use tokio_postgres::Config;
 
-use crate::error::{Decision, StoreError, decide};
+use crate::error::StoreError;
+use crate::options::NodeOptions;
 use crate::resident::{BlockView, Resident};
+use crate::start::Started;
 
 /// A step that Redis has done: what the slow tier has to do for it.
 #[derive(Debug)]
@@ -34,6 +35,13 @@ pub(crate) struct Step {
     pub(crate) bytes: usize,
 }
 
+/// A step that Redis may have done.
+#[derive(Debug)]
+struct Unsettled {
+    changes: ChangeSet,
+    step: Step,
+}
+
 pub(crate) struct Writer {
     pub(crate) fast: FastTier,
     pub(crate) profile: Arc<NetworkProfile>,
@@ -41,12 +49,26 @@ pub(crate) struct Writer {
     pub(crate) epoch: u64,
     pub(crate) seq: u64,
     pub(crate) resident: Resident,
-    pub(crate) redis_away_max: Duration,
+    /// A step whose answer was lost: nothing else is tried before it is known what became of it.
+    unsettled: Option<Unsettled>,
     /// Asked who holds the chain when another run of Redis answers.
     pub(crate) postgres: Config,
 }
 
 impl Writer {
+    pub(crate) fn new(options: &NodeOptions, started: Started, checker: Arc<Checker>) -> Self {
+        Self {
+            fast: started.fast,
+            profile: Arc::clone(&options.profile),
+            checker,
+            epoch: started.epoch,
+            seq: started.restored.seq,
+            resident: started.restored.resident,
+            unsettled: None,
+            postgres: options.postgres.clone(),
+        }
+    }
+
     fn fence(&self) -> Fence {
         Fence { epoch: self.epoch, seq: self.seq, tip: self.resident.tip.map(|tip| tip.id) }
     }
@@ -97,9 +119,7 @@ impl Writer {
         let entry = OutboxEntry::of_block(position, &changes, &block, forgers.as_deref());
         let fence = self.fence();
         reach("writer.before_step");
-        let attempt = async || self.fast.apply(&fence, &changes, undo.as_ref(), &block, &entry).await;
-        self.until_known(&changes, position, attempt).await?;
-        self.follow(&changes, position);
+        let answer = self.fast.apply(&fence, &changes, undo.as_ref(), &block, &entry).await;
         let row = BlockRow {
             transactions_before: changes.tip_before.map_or(0, |tip| tip.transactions_total),
             forgers,
@@ -107,19 +127,75 @@ impl Writer {
             block: Arc::new(block),
         };
         let bytes = block_bytes(&row.block);
-        Ok(Step { position, operation: SlowOperation::Append(row), bytes })
+        self.done(answer, changes, Step { position, operation: SlowOperation::Append(row), bytes })
+    }
+
+    /// Follows a step that was done; keeps one whose answer was lost, to be settled.
+    fn done(
+        &mut self,
+        answer: Result<(), FastError>,
+        changes: ChangeSet,
+        step: Step,
+    ) -> Result<Step, StoreError> {
+        match answer {
+            Ok(()) => {
+                self.follow(&changes, step.position);
+                Ok(step)
+            }
+            Err(error) => {
+                if error.kind() == FastErrorKind::OutcomeUnknown {
+                    tracing::warn!(position = %step.position, %error, "Redis' answer is missing; asking what it has");
+                    self.unsettled = Some(Unsettled { changes, step });
+                }
+                Err(error.into())
+            }
+        }
+    }
+
+    /// What became of a step whose answer was lost. Never guessed: the head tells whether it was done.
+    ///
+    /// # Errors
+    /// Disagreement: Redis is neither before nor after it. Unavailable: not known yet.
+    pub(crate) async fn settle(&mut self) -> Result<Option<Step>, StoreError> {
+        let Some(Unsettled { changes, step }) = &self.unsettled else { return Ok(None) };
+        self.confirm_run().await?;
+        let head = self.fast.head().await?;
+        if let Some(run_id) = self.fast.unknown_run() {
+            return Err(FastError::AnotherRun { doing: "settle a step".to_owned(), run_id }.into());
+        }
+        match where_is(&head, changes, step.position, self.seq) {
+            Whereabouts::Done => {}
+            Whereabouts::NotDone => {
+                self.unsettled = None;
+                return Ok(None);
+            }
+            Whereabouts::Elsewhere => {
+                return Err(StoreError::Disagreement(format!(
+                    "Redis is at operation {}, neither before nor at {}: it lost data, or somebody else wrote",
+                    head.position, step.position
+                )));
+            }
+        }
+        let Some(Unsettled { changes, step }) = self.unsettled.take() else { return Ok(None) };
+        self.follow(&changes, step.position);
+        Ok(Some(step))
+    }
+
+    /// A step that was not settled is no concern any more: Redis is restored.
+    pub(crate) fn forget_unsettled(&mut self) {
+        self.unsettled = None;
     }
 
     /// What takes the tip back, if Redis still has it.
     pub(crate) async fn undo_record(&self, height: Height) -> Result<Option<UndoRecord>, StoreError> {
-        self.while_away(async || self.fast.undo_record(height).await).await
+        Ok(self.fast.undo_record(height).await?)
     }
 
     /// Takes the tip back in Redis. `None`: Redis has no undo record or no body for it.
     pub(crate) async fn take_back(&mut self) -> Result<Option<Step>, StoreError> {
         let Some(tip) = self.resident.tip else { return Ok(None) };
         let Some(record) = self.undo_record(tip.height).await? else { return Ok(None) };
-        let mut bodies = self.while_away(async || self.fast.blocks(&[tip.id]).await).await?;
+        let mut bodies = self.fast.blocks(&[tip.id]).await?;
         let Some(block) = bodies.pop().flatten() else { return Ok(None) };
         let touched = record.accounts.iter().map(|(address, _)| *address).collect();
         let view = self.view(Needs { accounts: touched, ..Needs::default() }).await?;
@@ -133,32 +209,20 @@ impl Writer {
         };
         let fence = self.fence();
         reach("writer.before_step_back");
-        let attempt = async || self.fast.take_back(&fence, &changes, &entry).await;
-        self.until_known(&changes, position, attempt).await?;
-        self.follow(&changes, position);
+        let answer = self.fast.take_back(&fence, &changes, &entry).await;
         let operation = SlowOperation::TakeBack { to_height: changes.tip_after.height };
-        Ok(Some(Step { position, operation, bytes: 0 }))
+        self.done(answer, changes, Step { position, operation, bytes: 0 }).map(Some)
     }
 
-    /// Accepts a rewind: reads and steps pause until Redis is restored.
+    /// Accepts a rewind: reads and steps pause until Redis is restored. Doing it again is harmless.
     pub(crate) async fn rewind(&mut self, to_height: Height, id: BlockId) -> Result<Step, StoreError> {
         let position = Position { epoch: self.epoch, seq: self.seq + 1 };
         let target = RewindTarget { height: to_height, id };
-        let fence = self.fence();
-        loop {
-            let error = match self.fast.rewind(&fence, position.seq, target).await {
-                Ok(()) => break,
-                Err(error) => self.after_failure(error).await?,
-            };
-            if !matches!(decide(&error), Decision::Ask | Decision::Retry) {
-                return Err(error);
-            }
-            let head = self.while_away(async || self.fast.head().await).await?;
-            if head.position == position && head.state == State::Rewinding {
-                break;
-            }
-            if head.position.seq != self.seq {
-                return Err(error);
+        if let Err(error) = self.fast.rewind(&self.fence(), position.seq, target).await {
+            // It may have been done, now or by an attempt before, whose answer was lost.
+            let head = self.fast.head().await?;
+            if head.position != position || head.state != State::Rewinding {
+                return Err(error.into());
             }
         }
         self.seq = position.seq;
@@ -167,7 +231,7 @@ impl Writer {
 
     /// Removes what is durable and old enough; doing it twice is harmless.
     pub(crate) async fn trim(&self, trim: &Trim) -> Result<(), StoreError> {
-        self.while_away(async || self.fast.trim(self.epoch, trim).await).await
+        Ok(self.fast.trim(self.epoch, trim).await?)
     }
 
     /// Another run of Redis may have begun with a copy from before somebody took the chain over; PostgreSQL knows.
@@ -185,19 +249,6 @@ impl Writer {
         }
         self.fast.trust_run(&run);
         Ok(())
-    }
-
-    /// What the failure of a call to Redis says, after another run was made sure of.
-    async fn after_failure(&self, error: FastError) -> Result<StoreError, StoreError> {
-        if error.kind() == FastErrorKind::AnotherRun {
-            match self.confirm_run().await {
-                Err(error) if !matches!(decide(&error), Decision::Ask | Decision::Retry) => {
-                    return Err(error);
-                }
-                _ => {}
-            }
-        }
-        Ok(error.into())
     }
 
     fn follow(&mut self, changes: &ChangeSet, position: Position) {
@@ -219,7 +270,7 @@ impl Writer {
         if nothing {
             return Ok(view);
         }
-        let loaded = self.while_away(async || self.fast.read_needs(&missing).await).await?;
+        let loaded = self.fast.read_needs(&missing).await?;
         if loaded.at.position.seq != self.seq {
             return Err(StoreError::Disagreement(format!(
                 "Redis is at operation {}, the writer at {}: somebody else wrote",
@@ -230,60 +281,6 @@ impl Writer {
         view.usernames = loaded.value.usernames.into_iter().collect();
         view.transactions = loaded.value.transactions.into_iter().map(|(id, _)| id).collect();
         Ok(view)
-    }
-
-    /// Tries a step until it is known to be done, or refused. A lost answer is never guessed: the head tells whether the
-    /// step was done.
-    async fn until_known(
-        &self,
-        changes: &ChangeSet,
-        position: Position,
-        attempt: impl AsyncFn() -> Result<(), forebay_fast::FastError>,
-    ) -> Result<(), StoreError> {
-        let since = Instant::now();
-        loop {
-            let error = match attempt().await {
-                Ok(()) => return Ok(()),
-                Err(error) => self.after_failure(error).await?,
-            };
-            let decision = decide(&error);
-            if !matches!(decision, Decision::Ask | Decision::Retry) || since.elapsed() > self.redis_away_max {
-                return Err(error);
-            }
-            tracing::warn!(%position, %error, "Redis' answer is missing; asking what it has");
-            let head = self.while_away(async || self.fast.head().await).await?;
-            match where_is(&head, changes, position, self.seq) {
-                Whereabouts::Done => return Ok(()),
-                Whereabouts::NotDone => {}
-                Whereabouts::Elsewhere => {
-                    return Err(StoreError::Disagreement(format!(
-                        "Redis is at operation {}, neither before nor at {position}: it lost data, or somebody else wrote",
-                        head.position
-                    )));
-                }
-            }
-        }
-    }
-
-    /// Repeats a read while Redis is away, up to the limit.
-    async fn while_away<T>(
-        &self,
-        read: impl AsyncFn() -> Result<T, forebay_fast::FastError>,
-    ) -> Result<T, StoreError> {
-        let since = Instant::now();
-        let mut back_off = crate::syncer::BackOff::new();
-        loop {
-            let error = match read().await {
-                Ok(value) => return Ok(value),
-                Err(error) => self.after_failure(error).await?,
-            };
-            if !matches!(decide(&error), Decision::Ask | Decision::Retry)
-                || since.elapsed() > self.redis_away_max
-            {
-                return Err(error);
-            }
-            tokio::time::sleep(back_off.next(false)).await;
-        }
     }
 }
 

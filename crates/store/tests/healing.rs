@@ -84,6 +84,30 @@ async fn redis_killed_and_restarted_empty_is_noticed_without_a_command() {
     node.stop().await.unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_block_that_postgres_still_has_and_redis_took_back_is_not_known() {
+    let Some(chain) = OracleChain::first() else { return };
+    let mut bench = Bench::new(chain.profile.clone(), chain.genesis.clone()).await;
+    bench.options.limits.blocks_kept = 20;
+    let node = bench.start().await.unwrap();
+    node.apply_all(&chain.blocks[..60]).await;
+    node.settle().await;
+    // PostgreSQL can be read, and not written to.
+    let rival = bench.admin().await;
+    rival.batch_execute("begin; lock table forebay.blocks in share row exclusive mode").await.unwrap();
+    node.node.take_back_to(45).await.unwrap();
+    let refused = node.apply(&chain.blocks[50]).await.unwrap_err();
+    assert_eq!(refused.kind(), "previous-block", "{refused}");
+    // What lies below is known, kept in Redis or not.
+    for index in [43, 5] {
+        assert!(!node.apply(&chain.blocks[index]).await.unwrap().is_new, "block {index}");
+    }
+    rival.batch_execute("commit").await.unwrap();
+    node.apply_all(&chain.blocks[44..62]).await;
+    assert_complete(&bench, &node, 63).await;
+    node.stop().await.unwrap();
+}
+
 /// A copy of PostgreSQL's files, made while it does not run.
 fn copy(from: &Path, to: &Path) {
     assert!(Command::new("rm").arg("-rf").arg(to).status().unwrap().success());

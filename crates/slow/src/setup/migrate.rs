@@ -6,7 +6,7 @@ use super::identifier;
 use super::parameters::ChainParameters;
 use super::roles::Names;
 use crate::connection::connect;
-use crate::error::{ErrorKind, SlowError};
+use crate::error::{ErrorKind, SlowError, kind_below};
 
 mod embedded {
     refinery::embed_migrations!("migrations");
@@ -61,7 +61,9 @@ pub async fn migrate(config: &Config, names: &Names, chain: &ChainParameters) ->
     let mut runner = embedded::migrations::runner().set_abort_missing(true);
     runner.set_migration_table_name("forebay.migrations");
     runner.run_async(&mut client).await.map_err(|error| {
-        SlowError::new(ErrorKind::WrongDatabase, doing, error.to_string()).with_cause(error)
+        // Without an error of the server or of the connection it is the list of migrations that does not fit.
+        let kind = kind_below(&error).unwrap_or(ErrorKind::WrongDatabase);
+        SlowError::new(kind, doing, error.to_string()).with_cause(error)
     })?;
     recreate_code(&mut client, names).await?;
     let transaction = client.transaction().await.map_err(|error| SlowError::from_postgres(doing, error))?;

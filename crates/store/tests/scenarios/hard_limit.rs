@@ -9,6 +9,7 @@ use forebay_servers::RedisProfile;
 use forebay_servers::testing::TestOptions;
 use forebay_store::{OnHardLimit, StoreError};
 use forebay_testkit::node::Bench;
+use forebay_testkit::node::TestNode; // HELD
 use std::sync::Arc;
 
 use crate::support::{Stage, until};
@@ -77,6 +78,30 @@ async fn with_redis_away_too_and_keep_the_next_start_drains() {
     stage.forward(&node, 5).await;
     stage.assert_complete(&node).await;
     node.stop().await.unwrap();
+}
+
+// HELD
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_at_both_servers_absence_gets_an_answer_and_no_order_is_forgotten() {
+    let mut stage = stage_with_short_patience(OnHardLimit::Rollback).await;
+    let mut node = stage.bench.start().await.unwrap();
+    stage.forward(&node, 19).await;
+    node.settle().await;
+    stage.bench.servers.kill_postgres().await;
+    stage.forward(&node, 7).await;
+    stage.bench.servers.kill_redis().await;
+    // This block waits for Redis; the guard must see the time pass meanwhile.
+    let next = stage.chain.clone().next_block().unwrap();
+    let (asked, ()) = tokio::join!(node.apply(&next), async { node_ended(&node).await });
+    asked.unwrap_err();
+    let error = node.running.ended().await.unwrap_err();
+    assert_eq!(error.kind(), "too-far-behind", "{error}");
+    assert_eq!(orders(&stage.bench).len(), 1);
+}
+
+// HELD
+async fn node_ended(node: &TestNode) {
+    until(node, "it ends", |progress| progress.phase == forebay_store::Phase::Stopped).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,6 +4,7 @@ use forebay_fast::FastTier;
 use forebay_slow::{BlockRow, SlowOperation, SlowReader, SlowWriter};
 use forebay_store::StoreError;
 use forebay_testkit::dump::everything;
+use forebay_testkit::node::TestNode; // HELD
 
 use crate::support::Stage;
 
@@ -106,6 +107,23 @@ async fn assert_drains(stage: &mut Stage) {
     node.stop().await.unwrap();
 }
 
+// HELD
+#[tokio::test(flavor = "multi_thread")]
+async fn a_corrupt_outbox_entry_stops_the_drain_and_later_ones_wait() {
+    let mut stage = with_six_pending().await;
+    let tier = stage.bench.fast().await;
+    let good = outbox(&stage, &tier).await;
+    let at = good.iter().position(|(id, _)| id == "1-16").unwrap();
+    let mut bad = good.clone();
+    bad[at].1.iter_mut().find(|(name, _)| name == "height").unwrap().1 = b"17".to_vec();
+    rewrite(&stage, &tier, &bad).await;
+    let error = refused_start(&stage).await;
+    assert!(error.to_string().contains("checksum"), "its cause: {error}");
+    assert_stands_before(&stage, &tier, &error, &bad).await;
+    rewrite(&stage, &tier, &good).await;
+    assert_drains(&mut stage).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_missing_outbox_entry_stops_the_drain() {
     let mut stage = with_six_pending().await;
@@ -155,4 +173,41 @@ async fn an_unknown_format_in_redis_stops_the_start_and_changes_nothing() {
     assert_eq!((outbox(&stage, &tier).await, stage.slow_seq().await), (entries, 13));
     stage.redis::<()>(&["HSET", &meta, "format", &known]).await;
     assert_drains(&mut stage).await;
+}
+
+// HELD
+async fn node_over_poison(operations_max: usize) -> (Stage, TestNode) {
+    let mut stage = Stage::new().await;
+    stage.bench.options.limits.batch_operations_max = operations_max;
+    let node = stage.bench.start().await.unwrap();
+    stage.forward(&node, 12).await;
+    node.settle().await;
+    let poison = "alter table forebay.blocks add constraint poison check (height <> 16)";
+    stage.bench.admin().await.batch_execute(poison).await.unwrap();
+    (stage, node)
+}
+
+// HELD
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_that_postgres_refuses_stops_the_sync_with_its_seq_height_cause_and_remedy() {
+    for operations_max in [1, 500] {
+        let (mut stage, mut node) = node_over_poison(operations_max).await;
+        let rival = stage.bench.admin().await;
+        rival.batch_execute("begin; lock table forebay.blocks in share row exclusive mode").await.unwrap();
+        stage.forward(&node, 6).await;
+        rival.batch_execute("commit").await.unwrap();
+        let error = node.running.ended().await.unwrap_err();
+        let text = error.to_string();
+        assert_eq!(error.kind(), "poison", "{text}");
+        for part in ["seq 16", "height 16", "poison", "23514"] {
+            assert!(text.contains(part), "{part} in {text} ({operations_max} operations a batch)");
+        }
+        assert!(!error.remedy().is_empty());
+        assert!(stage.slow_seq().await < 16);
+        // Later ones wait, also over a start, until somebody mended it.
+        let again = refused_start(&stage).await;
+        assert!(again.to_string().contains("poison"), "{again}");
+        rival.batch_execute("alter table forebay.blocks drop constraint poison").await.unwrap();
+        assert_drains(&mut stage).await;
+    }
 }

@@ -1,8 +1,10 @@
 //! Row 5: PostgreSQL comes back as it was before.
 
 use std::path::PathBuf;
+use std::process::Command; // HELD
 
 use crate::support::Stage;
+use crate::support::{PATIENCE, until}; // HELD
 
 /// The state of PostgreSQL's files now; it runs again when this returns.
 async fn back_up(stage: &mut Stage) -> PathBuf {
@@ -39,6 +41,39 @@ async fn an_older_backup_below_an_unsynced_tail_is_fed_both() {
     assert_no_gap(&stage).await;
     stage.forward(&node, 5).await;
     stage.assert_complete(&node).await;
+    node.stop().await.unwrap();
+}
+
+// HELD
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standby_without_the_last_commits_is_waited_for_and_fed_again_once_it_is_promoted() {
+    let mut stage = Stage::new().await;
+    let node = stage.bench.start().await.unwrap();
+    stage.forward(&node, 12).await;
+    node.settle().await;
+    let standby = back_up(&mut stage).await;
+    stage.forward(&node, 10).await;
+    node.settle().await;
+    stage.bench.servers.kill_postgres().await;
+    let order = standby.join("standby.signal");
+    std::fs::write(&order, "").unwrap();
+    let owned = Command::new("chown").arg("--reference").arg(&standby).arg(&order).status().unwrap();
+    assert!(owned.success());
+    stage.put_back("postgres/data", &standby);
+    stage.bench.servers.restart_postgres().await.unwrap();
+    let admin = stage.bench.admin().await;
+    let is_standby: bool = admin.query_one("select pg_is_in_recovery()", &[]).await.unwrap().get(0);
+    assert!(is_standby);
+    // It can be read, and lacks ten operations; it cannot be written to yet.
+    stage.forward(&node, 3).await;
+    until(&node, "the standby is noticed", |progress| {
+        progress.last_error.as_ref().is_some_and(|error| error.contains("read-only"))
+    })
+    .await;
+    stage.forward(&node, 1).await;
+    admin.execute("select pg_promote()", &[]).await.unwrap();
+    tokio::time::timeout(PATIENCE, stage.assert_complete(&node)).await.unwrap();
+    assert_no_gap(&stage).await;
     node.stop().await.unwrap();
 }
 

@@ -1,5 +1,7 @@
 //! Row 3: Redis at `maxmemory`, or unable to write its own files.
 
+use std::os::unix::fs::PermissionsExt as _; // HELD
+
 use forebay_fast::FastTier;
 use forebay_ledger::account::Account;
 use forebay_ledger::block::Block;
@@ -67,6 +69,41 @@ async fn a_restore_without_enough_memory_waits_for_it() {
     .await;
     assert!(!refused.is_empty());
     maxmemory(&stage, "0").await;
+    stage.forward(&node, 5).await;
+    stage.assert_complete(&node).await;
+    node.stop().await.unwrap();
+}
+
+// HELD
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_cannot_write_its_files_refuses_blocks_and_writing_resumes() {
+    let mut stage = Stage::new().await;
+    let node = stage.bench.start().await.unwrap();
+    stage.forward(&node, 10).await;
+    node.settle().await;
+    let folder = stage.bench.servers.data_dir().join("redis");
+    let mode = |mode| std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(mode)).unwrap();
+    let saved = async |status: &str| {
+        until_true(status, async || {
+            // One that is under way is told as an error of this command.
+            let client = redis::Client::open(stage.bench.servers.redis().redis_url()).unwrap();
+            let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+            let _ = redis::cmd("BGSAVE").query_async::<String>(&mut connection).await;
+            let info: String = stage.redis(&["INFO", "persistence"]).await;
+            info.contains(&format!("rdb_last_bgsave_status:{status}"))
+                && info.contains("rdb_bgsave_in_progress:0")
+        })
+        .await;
+    };
+    stage.redis::<()>(&["CONFIG", "SET", "save", "3600 1"]).await;
+    let before = std::fs::metadata(&folder).unwrap().permissions().mode();
+    mode(0o555);
+    saved("err").await;
+    let block = stage.chain.clone().next_block().unwrap();
+    let error = refused(&node, &block).await;
+    assert!(error.remedy().contains("disk"), "{error}; {}", error.remedy());
+    mode(before);
+    saved("ok").await;
     stage.forward(&node, 5).await;
     stage.assert_complete(&node).await;
     node.stop().await.unwrap();

@@ -34,6 +34,36 @@ async fn redis_stopped_and_resumed_holds_callers_up_and_loses_nothing() {
     node.stop().await.unwrap();
 }
 
+// HELD
+#[tokio::test(flavor = "multi_thread")]
+async fn redis_replaced_by_an_older_copy_is_neither_read_nor_written_and_gets_the_tail_again() {
+    let durable = TestOptions { redis_profile: RedisProfile::Durable, ..TestOptions::default() };
+    let mut stage = Stage::with(durable).await;
+    let node = stage.bench.start().await.unwrap();
+    stage.forward(&node, 15).await;
+    node.settle().await;
+    stage.bench.servers.servers().stop_redis().await.unwrap();
+    let older = stage.keep("redis");
+    stage.bench.servers.restart_redis().await.unwrap();
+    stage.forward(&node, 10).await;
+    stage.bench.servers.kill_postgres().await;
+    // A tail that is in the newer Redis and in the node's memory only.
+    stage.forward(&node, 9).await;
+    let reader = Reader::start(&node);
+    reader.acknowledged(&node);
+    stage.bench.servers.kill_redis().await;
+    stage.put_back("redis", &older);
+    stage.bench.servers.restart_redis().await.unwrap();
+    stage.bench.servers.restart_postgres().await.unwrap();
+    stage.forward(&node, 5).await;
+    reader.acknowledged(&node);
+    stage.assert_complete(&node).await;
+    let read = reader.end().await;
+    assert!(read.answers > 0 && read.errors > 0, "{} answers, {} errors", read.answers, read.errors);
+    assert!(node.node.progress().position.epoch > 1);
+    node.stop().await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn redis_killed_and_started_again_with_everything_goes_on_in_its_epoch() {
     let durable = TestOptions { redis_profile: RedisProfile::Durable, ..TestOptions::default() };

@@ -71,7 +71,6 @@ async fn a_start_that_breaks_between_any_two_calls_is_survived_by_starting_again
     let (proxies, mut options) = stage.proxied("breaking").await;
     options.connect_timeout = Some(Duration::from_secs(10));
     let mut node: TestNode = start(&options).await.unwrap();
-    let mut broken = 0;
     for (index, bytes) in [300, 900, 2_000, 4_000, 8_000, 16_000, 30_000, 60_000].into_iter().enumerate() {
         stage.forward(&node, 8).await;
         node.stop_now().await.unwrap();
@@ -85,17 +84,14 @@ async fn a_start_that_breaks_between_any_two_calls_is_survived_by_starting_again
         node = loop {
             match Node::start(options.clone(), Arc::new(|_| ())).await {
                 Ok((node, running)) => break TestNode { node, running },
-                Err(error) => {
-                    assert_ne!(error.kind(), "disagreement", "{error}");
-                    broken += 1;
-                }
+                // Most are borne by the start itself.
+                Err(error) => assert_ne!(error.kind(), "disagreement", "{error}"),
             }
         };
         proxies.redis.heal();
         proxies.postgres.heal();
         assert_eq!(node.node.progress().tip.unwrap().height, stage.chain.height(), "{bytes}");
     }
-    assert!(broken > 0);
     stage.assert_complete(&node).await;
     node.stop().await.unwrap();
 }
