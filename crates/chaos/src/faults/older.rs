@@ -114,8 +114,8 @@ impl Supervisor {
     }
 
     async fn put_postgres_back(&mut self, copy: &std::path::Path) -> anyhow::Result<()> {
-        self.servers.kill_and_wait(Server::Postgres).await?;
-        // Its sessions end in a moment; they must not write into what is put there.
+        // A session that is left would write into what is put there, or answer from half of it.
+        self.servers.kill_with_sessions(Server::Postgres).await?;
         self.servers.put_back(Server::Postgres, copy)?;
         self.servers.ensure(Server::Postgres).await
     }

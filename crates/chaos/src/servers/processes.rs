@@ -38,6 +38,22 @@ impl Servers {
         wait_gone(pid, END_MAX).await
     }
 
+    /// `kill -9` of the server and of all its sessions, which could write for a while yet; all are gone when it returns.
+    ///
+    /// # Errors
+    /// One does not end.
+    pub async fn kill_with_sessions(&self, server: Server) -> anyhow::Result<()> {
+        let Some(pid) = self.pid(server) else { return Ok(()) };
+        signal(pid, Signal::STOP)?;
+        // Now it forks no more: its children are all there are.
+        let all = family(pid);
+        all.iter().try_for_each(|pid| signal(*pid, Signal::KILL))?;
+        for pid in all {
+            wait_gone(pid, END_MAX).await?;
+        }
+        Ok(())
+    }
+
     /// Stops the server's processes where they stand; PostgreSQL's sessions too.
     ///
     /// # Errors
