@@ -21,7 +21,10 @@ fn each_failure_of_redis_has_its_decision_and_a_remedy() {
         (FastError::Unavailable { doing: doing.clone(), source: source() }, Decision::Retry),
         (FastError::OutcomeUnknown { doing: doing.clone(), source: source() }, Decision::Ask),
         (FastError::OutOfMemory { doing: doing.clone(), source: source() }, Decision::RetrySlowly),
-        (FastError::Fenced { doing: doing.clone(), epoch: 1, found: Some(2), released: false }, Decision::Stop),
+        (
+            FastError::Fenced { doing: doing.clone(), epoch: 1, found: Some(2), released: false },
+            Decision::Stop,
+        ),
         (FastError::SeqConflict { doing: doing.clone(), expected: 1, found: 2 }, Decision::Stop),
         (FastError::NotReady { state: State::Empty }, Decision::Stop),
         (FastError::Stale { floor: position, found: position }, Decision::Stop),
@@ -37,7 +40,6 @@ fn each_failure_of_redis_has_its_decision_and_a_remedy() {
     }
 }
 
-// HELD
 #[test]
 fn a_full_disk_of_redis_slows_down_as_full_memory_does() {
     let error = StoreError::from(FastError::Persistence { doing: doing(), source: source() });

@@ -9,7 +9,7 @@ use forebay_servers::RedisProfile;
 use forebay_servers::testing::TestOptions;
 use forebay_store::{OnHardLimit, StoreError};
 use forebay_testkit::node::Bench;
-use forebay_testkit::node::TestNode; // HELD
+use forebay_testkit::node::TestNode;
 use std::sync::Arc;
 
 use crate::support::{Stage, until};
@@ -80,7 +80,6 @@ async fn with_redis_away_too_and_keep_the_next_start_drains() {
     node.stop().await.unwrap();
 }
 
-// HELD
 #[tokio::test(flavor = "multi_thread")]
 async fn a_caller_at_both_servers_absence_gets_an_answer_and_no_order_is_forgotten() {
     let mut stage = stage_with_short_patience(OnHardLimit::Rollback).await;
@@ -99,7 +98,6 @@ async fn a_caller_at_both_servers_absence_gets_an_answer_and_no_order_is_forgott
     assert_eq!(orders(&stage.bench).len(), 1);
 }
 
-// HELD
 async fn node_ended(node: &TestNode) {
     until(node, "it ends", |progress| progress.phase == forebay_store::Phase::Stopped).await;
 }

@@ -4,7 +4,7 @@ use forebay_fast::FastTier;
 use forebay_slow::{BlockRow, SlowOperation, SlowReader, SlowWriter};
 use forebay_store::StoreError;
 use forebay_testkit::dump::everything;
-use forebay_testkit::node::TestNode; // HELD
+use forebay_testkit::node::TestNode;
 
 use crate::support::Stage;
 
@@ -107,7 +107,6 @@ async fn assert_drains(stage: &mut Stage) {
     node.stop().await.unwrap();
 }
 
-// HELD
 #[tokio::test(flavor = "multi_thread")]
 async fn a_corrupt_outbox_entry_stops_the_drain_and_later_ones_wait() {
     let mut stage = with_six_pending().await;
@@ -175,7 +174,6 @@ async fn an_unknown_format_in_redis_stops_the_start_and_changes_nothing() {
     assert_drains(&mut stage).await;
 }
 
-// HELD
 async fn node_over_poison(operations_max: usize) -> (Stage, TestNode) {
     let mut stage = Stage::new().await;
     stage.bench.options.limits.batch_operations_max = operations_max;
@@ -187,7 +185,6 @@ async fn node_over_poison(operations_max: usize) -> (Stage, TestNode) {
     (stage, node)
 }
 
-// HELD
 #[tokio::test(flavor = "multi_thread")]
 async fn an_entry_that_postgres_refuses_stops_the_sync_with_its_seq_height_cause_and_remedy() {
     for operations_max in [1, 500] {

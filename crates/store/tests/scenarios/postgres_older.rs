@@ -1,10 +1,10 @@
 //! Row 5: PostgreSQL comes back as it was before.
 
 use std::path::PathBuf;
-use std::process::Command; // HELD
+use std::process::Command;
 
 use crate::support::Stage;
-use crate::support::{PATIENCE, until}; // HELD
+use crate::support::{PATIENCE, until};
 
 /// The state of PostgreSQL's files now; it runs again when this returns.
 async fn back_up(stage: &mut Stage) -> PathBuf {
@@ -44,7 +44,6 @@ async fn an_older_backup_below_an_unsynced_tail_is_fed_both() {
     node.stop().await.unwrap();
 }
 
-// HELD
 #[tokio::test(flavor = "multi_thread")]
 async fn a_standby_without_the_last_commits_is_waited_for_and_fed_again_once_it_is_promoted() {
     let mut stage = Stage::new().await;

@@ -1,6 +1,6 @@
 //! Row 3: Redis at `maxmemory`, or unable to write its own files.
 
-use std::os::unix::fs::PermissionsExt as _; // HELD
+use std::os::unix::fs::PermissionsExt as _;
 
 use forebay_fast::FastTier;
 use forebay_ledger::account::Account;
@@ -74,7 +74,6 @@ async fn a_restore_without_enough_memory_waits_for_it() {
     node.stop().await.unwrap();
 }
 
-// HELD
 #[tokio::test(flavor = "multi_thread")]
 async fn a_redis_that_cannot_write_its_files_refuses_blocks_and_writing_resumes() {
     let mut stage = Stage::new().await;

@@ -34,7 +34,6 @@ async fn redis_stopped_and_resumed_holds_callers_up_and_loses_nothing() {
     node.stop().await.unwrap();
 }
 
-// HELD
 #[tokio::test(flavor = "multi_thread")]
 async fn redis_replaced_by_an_older_copy_is_neither_read_nor_written_and_gets_the_tail_again() {
     let durable = TestOptions { redis_profile: RedisProfile::Durable, ..TestOptions::default() };

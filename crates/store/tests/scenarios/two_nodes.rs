@@ -118,7 +118,6 @@ async fn a_node_that_wakes_up_in_the_middle_of_a_restore() {
     paused_while_starting(Phase::Restore, false).await;
 }
 
-// HELD
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_wakes_up_at_the_end_of_a_restore() {
     paused_while_starting(Phase::Check, true).await;
