@@ -42,6 +42,8 @@ fn act() -> impl Strategy<Value = Act> {
 struct Plan {
     seed: u32,
     second_generation: bool,
+    /// With few of them, lists of the second generation are shorter than a round.
+    standby_delegates: u32,
     undo_kept: u32,
     batch: usize,
     acts: Vec<Act>,
@@ -49,10 +51,12 @@ struct Plan {
 
 fn plan() -> impl Strategy<Value = Plan> {
     let batch = prop_oneof![Just(1usize), Just(3), Just(500)];
-    (any::<u32>(), any::<bool>(), 0u32..40, batch, proptest::collection::vec(act(), 4..10)).prop_map(
-        |(seed, second_generation, undo_kept, batch, acts)| Plan {
+    let delegates = (any::<bool>(), 0u32..7);
+    (any::<u32>(), delegates, 0u32..40, batch, proptest::collection::vec(act(), 4..10)).prop_map(
+        |(seed, (second_generation, standby_delegates), undo_kept, batch, acts)| Plan {
             seed,
             second_generation,
+            standby_delegates,
             undo_kept,
             batch,
             acts,
@@ -76,7 +80,7 @@ async fn run(plan: Plan) {
     let network = NetworkOptions {
         name: "random".to_owned(),
         delegates: 7,
-        standby_delegates: 6,
+        standby_delegates: plan.standby_delegates,
         accounts: 40,
         generation_two: plan.second_generation.then_some(two),
         ..NetworkOptions::default()
@@ -125,6 +129,13 @@ async fn check(bench: &Bench, node: &TestNode, chain: &Chain) {
     let verified = bench.verify(true).await;
     assert_eq!(verified.findings, []);
     assert_eq!(verified.height, chain.height());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_with_fewer_forgers_than_a_round_has_slots_is_one_in_both_tiers() {
+    let acts =
+        vec![Act::Forward(60), Act::Settle, Act::Back(20), Act::Restart { drain: false }, Act::Forward(30)];
+    run(Plan { seed: 1, second_generation: true, standby_delegates: 0, undo_kept: 9, batch: 3, acts }).await;
 }
 
 proptest! {

@@ -92,7 +92,8 @@ begin
     return types;
 end $$;
 
--- Each block was forged by the owner of its slot on the list that the round's first block carries.
+-- Each block was forged by the owner of its slot on the list that the round's first block carries. A list may be shorter
+-- than a round: with fewer eligible delegates than seats the last slots belong to nobody.
 create function forebay_code.check_forgers(segment forebay.blocks[]) returns void
 language plpgsql stable as $$
 declare
@@ -105,7 +106,8 @@ begin
     select b.height into wrong
     from unnest(segment) b
     where case when b.height % chain.delegates_per_round = 1
-            then length(b.forgers) is distinct from 32 * chain.delegates_per_round
+            then b.forgers is null or length(b.forgers) % 32 <> 0
+                or length(b.forgers) > 32 * chain.delegates_per_round
             else b.forgers is not null
         end
         or (b.delegates_digest is not null) <> forebay_code.closes_round(b.height, chain.delegates_per_round)
