@@ -3,7 +3,7 @@
 # One after the other: the steps share the build directory, and the machines have few cores.
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help setup build run test check soak slices
+.PHONY: help setup build run test check soak
 
 CARGO ?= $(shell command -v cargo || echo $(HOME)/.cargo/bin/cargo)
 
@@ -41,6 +41,3 @@ DURATION ?= 60s
 SEED ?= 1
 soak: setup build ## break node and servers for DURATION (60s), as SEED (1) plans it; ends with one JSON line
 	@$${CARGO_TARGET_DIR:-target}/release/forebay-chaos --duration $(DURATION) --seed $(SEED)
-
-slices: setup ## the same in three short runs that reach every kind of fault
-	$(CARGO) test -p forebay-chaos --features slices --locked --test slice

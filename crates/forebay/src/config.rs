@@ -135,6 +135,8 @@ pub struct LimitSettings {
     #[serde(deserialize_with = "number")]
     no_progress_seconds_max: u64,
     #[serde(deserialize_with = "number")]
+    durable_within_ms: u64,
+    #[serde(deserialize_with = "number")]
     grace_seconds: u64,
     #[serde(deserialize_with = "number")]
     live_within_seconds: u64,
@@ -154,6 +156,7 @@ impl Default for LimitSettings {
             takeover_after_seconds: limits.takeover_after.as_secs(),
             redis_away_seconds_max: limits.redis_away_max.as_secs(),
             no_progress_seconds_max: limits.no_progress_max.as_secs(),
+            durable_within_ms: u64::try_from(limits.durable_within.as_millis()).unwrap_or(u64::MAX),
             grace_seconds: limits.grace.as_secs(),
             live_within_seconds: limits.live_within.as_secs(),
         }
@@ -175,6 +178,7 @@ impl LimitSettings {
             takeover_after: Duration::from_secs(self.takeover_after_seconds),
             redis_away_max: Duration::from_secs(self.redis_away_seconds_max),
             no_progress_max: Duration::from_secs(self.no_progress_seconds_max),
+            durable_within: Duration::from_millis(self.durable_within_ms),
             grace: Duration::from_secs(self.grace_seconds),
             live_within: Duration::from_secs(self.live_within_seconds),
             ..Limits::default()

@@ -41,6 +41,16 @@ pub struct NodeReport {
     pub lag_operations: u64,
     /// Bytes of their blocks.
     pub lag_bytes: u64,
+    /// Age of the oldest of them, seconds.
+    pub lag_seconds: u64,
+    /// Half of the newest operations were durable so many milliseconds after they were accepted; null before the first.
+    pub durable_p50_ms: Option<u64>,
+    /// The same of 99 of 100.
+    pub durable_p99_ms: Option<u64>,
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl NodeReport {
@@ -74,6 +84,9 @@ impl NodeReport {
             last_error: progress.last_error.clone(),
             lag_operations: progress.lag_operations as u64,
             lag_bytes: progress.lag_bytes as u64,
+            lag_seconds: progress.lag_since.map_or(0, |since| since.elapsed().as_secs()),
+            durable_p50_ms: progress.durable_after.map(|took| milliseconds(took.p50)),
+            durable_p99_ms: progress.durable_after.map(|took| milliseconds(took.p99)),
         }
     }
 }
@@ -111,7 +124,8 @@ impl Reporter {
                 let report = NodeReport::of_node(&node.borrow_and_update());
                 reporter.write(&report);
                 tokio::time::sleep(INTERVAL).await;
-                if node.changed().await.is_err() {
+                // The lag in seconds grows by itself.
+                if let Ok(Err(_)) = tokio::time::timeout(Duration::from_secs(1), node.changed()).await {
                     return;
                 }
             }

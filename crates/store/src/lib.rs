@@ -12,6 +12,7 @@ mod error;
 mod guard;
 mod heal;
 mod kept;
+mod latency;
 mod node;
 mod options;
 mod owner;
@@ -30,6 +31,7 @@ mod writer;
 
 pub use error::{Decision, StoreError, decide};
 pub use guard::{Guard, Lag, Overrun, Verdict};
+pub use latency::Quantiles;
 pub use node::{Node, Running};
 pub use options::{Limits, NodeOptions, OnHardLimit, Setup};
 pub use owner::Stopped;

@@ -18,6 +18,7 @@ use tokio::time::{Interval, MissedTickBehavior};
 
 use crate::error::{Decision, StoreError, decide};
 use crate::guard::{Guard, Lag, Verdict};
+use crate::latency::Latency;
 use crate::node::Command;
 use crate::options::NodeOptions;
 use crate::progress::{Phase, Progress};
@@ -87,6 +88,7 @@ pub(crate) struct Owner {
     pub(crate) durable: Durable,
     pub(crate) retention: Retention,
     pub(crate) guard: Guard,
+    latency: Latency,
     batches: mpsc::Sender<Batch>,
     events: mpsc::Receiver<SyncEvent>,
     pub(crate) progress: watch::Sender<Progress>,
@@ -128,6 +130,7 @@ impl Owner {
             lag_operations: 0,
             lag_bytes: 0,
             lag_since: None,
+            durable_after: None,
             retries: 0,
             last_error: None,
             profile,
@@ -150,6 +153,7 @@ impl Owner {
             durable,
             retention: Retention::after_restore(&options.limits, kept, outbox, durable.height, round),
             guard: Guard::new(options.limits),
+            latency: Latency::default(),
             batches,
             events,
             progress,
@@ -352,6 +356,12 @@ impl Owner {
     /// must be noticed before the next block.
     async fn tick(&mut self) -> Result<(), StoreError> {
         self.ticks_seen = self.ticks_seen.wrapping_add(1);
+        let durable_after = self.latency.quantiles();
+        self.progress.send_if_modified(|progress| {
+            let is_new = progress.durable_after != durable_after;
+            progress.durable_after = durable_after;
+            is_new
+        });
         if self.flight == Flight::Idle
             && self.tail.is_empty()
             && self.ticks_seen.is_multiple_of(TICKS_A_QUESTION)
@@ -383,8 +393,15 @@ impl Owner {
     async fn durable_to(&mut self, seq: u64) -> Result<(), StoreError> {
         let count = if let Flight::Batch(count) = self.flight { count } else { 0 };
         self.flight = Flight::Idle;
+        let is_live = self.is_live();
         for unsynced in self.tail.drain(..count.min(self.tail.len())) {
             self.tail_bytes -= unsynced.bytes.min(self.tail_bytes);
+            let took = unsynced.accepted_at.elapsed();
+            self.latency.add(took);
+            if is_live && took > self.options.limits.durable_within {
+                let (height, took_ms) = (unsynced.height, took.as_millis());
+                tracing::warn!(height, took_ms, "a block took long to become durable");
+            }
             self.durable =
                 Durable { seq: unsynced.position.seq, height: unsynced.height, id: Some(unsynced.id) };
         }

@@ -5,6 +5,7 @@ use std::time::Instant;
 use forebay_fast::Position;
 use forebay_ledger::state::Tip;
 
+use crate::latency::Quantiles;
 use crate::receipt::{Durable, Profile};
 
 /// What the node is doing, in the order of a start.
@@ -88,6 +89,8 @@ pub struct Progress {
     pub lag_bytes: usize,
     /// When the oldest of them was accepted, by the monotonic clock: its age is the lag in seconds.
     pub lag_since: Option<Instant>,
+    /// How long the newest operations took from accepted to durable; `None` before the first.
+    pub durable_after: Option<Quantiles>,
     /// Attempts of the Syncer that failed since the start.
     pub retries: u64,
     /// The last failure, for people.

@@ -84,7 +84,6 @@ impl Owner {
     /// Takes in a step whose answer was lost, if it was done.
     pub(crate) async fn settle(&mut self) -> Result<(), StoreError> {
         if let Some(step) = self.writer.settle().await? {
-            reach("owner.settled");
             self.settled = Some(self.accepted(step));
         }
         Ok(())

@@ -258,6 +258,12 @@ fn text_of(status: &Status) -> String {
         if let Some(profile) = &node.profile {
             lines.push(("profile", profile.clone()));
         }
+        if let (Some(p50), Some(p99)) = (node.durable_p50_ms, node.durable_p99_ms) {
+            lines.push(("durable", format!("{p50} ms after accepted, 99 of 100 within {p99} ms")));
+        }
+        if node.lag_seconds > 0 {
+            lines.push(("waiting", format!("the oldest operation for {} s", HumanCount(node.lag_seconds))));
+        }
         let last_error = node.last_error.as_deref().unwrap_or("none that lasts");
         lines.push(("retries", format!("{}, last error: {last_error}", HumanCount(node.retries))));
     }
