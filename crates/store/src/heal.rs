@@ -121,8 +121,7 @@ impl Owner {
         let (since, mut back_off) = (Instant::now(), BackOff::new());
         // The clean drops the outbox: what it keeps is read before.
         let carried = loop {
-            let (seq, count) = (self.durable.seq, self.options.limits.outbox_kept);
-            match KeptOperations::of_outbox(&self.writer.fast, seq, count).await {
+            match self.kept_operations().await {
                 Ok(carried) => break carried,
                 Err(error) => self.bear(error, since, &mut back_off).await?,
             }
@@ -134,6 +133,12 @@ impl Owner {
                 Err(error) => self.bear(error, since, &mut back_off).await?,
             }
         }
+    }
+
+    async fn kept_operations(&self) -> Result<KeptOperations, StoreError> {
+        self.writer.confirm_run().await?;
+        let count = self.options.limits.outbox_kept;
+        KeptOperations::of_outbox(&self.writer.fast, self.durable.seq, count).await
     }
 
     /// A pause before the next try, if the failure may pass and the time is not up.
