@@ -10,6 +10,7 @@
 mod error;
 mod guard;
 mod heal;
+pub mod memory;
 mod node;
 mod options;
 mod owner;
