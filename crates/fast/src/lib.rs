@@ -9,6 +9,7 @@
 
 mod claim;
 mod codec;
+pub mod conf;
 mod connection;
 mod entry;
 mod error;

@@ -6,6 +6,7 @@ use redis::Value;
 
 use crate::connection::FastTier;
 use crate::error::FastError;
+use crate::facts::ServerFacts;
 use crate::head::State;
 use crate::library::Function;
 use crate::plan::Plan;
@@ -107,6 +108,18 @@ impl FastTier {
                 return Ok(weights);
             }
         }
+    }
+
+    /// What Redis says that it uses, and its `maxmemory`; bytes.
+    ///
+    /// # Errors
+    /// Unavailable.
+    pub async fn memory_use(&self) -> Result<(u64, u64), FastError> {
+        let mut info = redis::cmd("INFO");
+        info.arg("memory");
+        let text: String = self.ask("ask Redis for its memory", &info).await?;
+        let facts = ServerFacts::of_info(&text);
+        Ok((facts.memory_bytes_used, facts.memory_bytes_max))
     }
 
     /// Removes the last traces of a chain that was cleaned: its state and its owner. For chains that were made to be weighed.

@@ -41,6 +41,14 @@ pub struct NodeReport {
     pub lag_operations: u64,
     /// Bytes of their blocks.
     pub lag_bytes: u64,
+    /// What Redis uses, bytes; 0 before it was asked.
+    pub memory_used_bytes: u64,
+    /// What the memory plan gives it right after the load, bytes.
+    pub memory_planned_bytes: u64,
+    /// Its `maxmemory`, bytes; 0: none.
+    pub memory_max_bytes: u64,
+    /// Whether blocks are taken more slowly because Redis is filling up.
+    pub memory_slowed: bool,
 }
 
 impl NodeReport {
@@ -72,6 +80,10 @@ impl NodeReport {
             last_error: progress.last_error.clone(),
             lag_operations: progress.lag_operations as u64,
             lag_bytes: progress.lag_bytes as u64,
+            memory_used_bytes: progress.memory.used_bytes,
+            memory_planned_bytes: progress.memory.planned_bytes,
+            memory_max_bytes: progress.memory.maxmemory_bytes,
+            memory_slowed: progress.memory.is_slowed,
         }
     }
 }

@@ -197,6 +197,7 @@ async fn start_node(
         },
         rollback_dir: Some(home.data_dir().to_path_buf()),
         write_log,
+        memory_planned_bytes: 0,
         on_hard_limit: match home.settings.on_hard_limit {
             OnHardLimit::Rollback => forebay_store::OnHardLimit::Rollback,
             OnHardLimit::Keep => forebay_store::OnHardLimit::Keep,

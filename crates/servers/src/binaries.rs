@@ -60,6 +60,19 @@ pub(crate) async fn find_redis(binaries: &Binaries) -> Result<PathBuf, ServersEr
     Ok(path)
 }
 
+/// Whether a Redis program has active defragmentation built in: it refuses the setting otherwise. The directory after it
+/// does not exist, so that the start ends there in any case.
+pub(crate) async fn defragments(program: &Path) -> Result<bool, ServersError> {
+    let output = Command::new(program)
+        .args(["--port", "0", "--save", "", "--activedefrag", "yes", "--dir", "/dev/null/nowhere"])
+        .env("LC_ALL", "C")
+        .output()
+        .await
+        .map_err(ServersError::io("asking the program for its features", program))?;
+    let text = [output.stdout, output.stderr].concat();
+    Ok(!String::from_utf8_lossy(&text).contains("Active defragmentation cannot be enabled"))
+}
+
 /// An installation of PostgreSQL: for existing data (`data_major`) one of the same major version.
 pub(crate) async fn find_postgres(
     binaries: &Binaries,

@@ -9,6 +9,7 @@
 //!
 //! What is durable: when [`SlowWriter::apply`] returns, its operations are committed and flushed.
 
+pub mod conf;
 pub mod error;
 pub mod rows;
 pub mod setup;

@@ -18,6 +18,7 @@ use tokio::time::{Interval, MissedTickBehavior};
 
 use crate::error::StoreError;
 use crate::guard::{Guard, Lag, Verdict};
+use crate::memory::pressure::MemoryWatch;
 use crate::node::Command;
 use crate::options::NodeOptions;
 use crate::progress::{Phase, Progress};
@@ -81,6 +82,8 @@ pub(crate) struct Owner {
     pub(crate) progress: watch::Sender<Progress>,
     /// Beats as long as the loop lives; replaced with the epoch.
     pub(crate) heartbeat: Heartbeat,
+    /// How full Redis is.
+    memory: MemoryWatch,
     pub(crate) suspect: Arc<Notify>,
     pub(crate) observe: Observer,
     ticks: Interval,
@@ -118,6 +121,7 @@ impl Owner {
             retries: 0,
             last_error: None,
             profile: started.profile,
+            memory: Default::default(),
         });
         let round = restored.resident.round.as_ref().map_or(1, |round| round.round);
         let suspect = Arc::new(Notify::new());
@@ -148,6 +152,7 @@ impl Owner {
                 options.limits.takeover_after,
                 Arc::clone(&suspect),
             ),
+            memory: MemoryWatch::start(&started.fast, options.memory_planned_bytes),
             suspect,
             observe,
             ticks,
@@ -228,7 +233,8 @@ impl Owner {
 
     fn verdict(&mut self) -> Verdict {
         let lag = Lag { operations: self.tail.len(), bytes: self.tail_bytes };
-        self.guard.observe(Instant::now(), &lag, self.is_live())
+        let verdict = self.guard.observe(Instant::now(), &lag, self.is_live());
+        self.memory.slowed(verdict)
     }
 
     /// Whether the tip is close to the clock.
@@ -338,6 +344,8 @@ impl Owner {
     /// An idle PostgreSQL is asked now and then whether it still is where it was: one that was put back to an older state
     /// must be noticed before the next block.
     async fn tick(&mut self) -> Result<(), StoreError> {
+        let memory = self.memory.latest();
+        self.progress.send_if_modified(|progress| std::mem::replace(&mut progress.memory, memory) != memory);
         self.ticks_seen = self.ticks_seen.wrapping_add(1);
         if self.flight == Flight::Idle
             && self.tail.is_empty()

@@ -5,6 +5,7 @@ use std::time::Instant;
 use forebay_fast::Position;
 use forebay_ledger::state::Tip;
 
+use crate::memory::MemoryUse;
 use crate::receipt::{Durable, Profile};
 
 /// What the node is doing, in the order of a start.
@@ -82,4 +83,6 @@ pub struct Progress {
     pub last_error: Option<String>,
     /// What an acceptance is worth.
     pub profile: Profile,
+    /// What Redis uses, against the plan and against what it may.
+    pub memory: MemoryUse,
 }
