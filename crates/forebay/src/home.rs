@@ -36,12 +36,14 @@ pub struct Connections {
 impl Connections {
     /// Redis' address as it may be shown.
     pub fn redis_url_without_password(&self) -> String {
-        match self.redis_url.split_once("://") {
+        // A Unix socket's user and password come after a question mark.
+        let url = self.redis_url.split('?').next().unwrap_or_default();
+        match url.split_once("://") {
             Some((scheme, rest)) => match rest.rsplit_once('@') {
                 Some((_, place)) => format!("{scheme}://{place}"),
-                None => self.redis_url.clone(),
+                None => url.to_owned(),
             },
-            None => self.redis_url.clone(),
+            None => url.to_owned(),
         }
     }
 }
@@ -60,6 +62,8 @@ pub struct Home {
     pub settings: Settings,
     /// Who brings the servers.
     pub brought: Brought,
+    /// Whether a start goes on with less memory than the plan wants.
+    pub accept_low_memory: bool,
 }
 
 impl Home {
@@ -72,7 +76,7 @@ impl Home {
             (Some(redis), Some(postgres)) => Brought::Yours(Box::new(yours(&settings, redis, postgres)?)),
             _ => Brought::Private,
         };
-        Ok(Self { settings, brought })
+        Ok(Self { settings, brought, accept_low_memory: false })
     }
 
     /// The data directory.
@@ -132,6 +136,7 @@ impl Home {
                 // Database and owner are made at setup, with the right owner; here only who logs in.
                 database: "postgres".to_owned(),
                 roles: vec![names.writer, names.reader],
+                conf: Some(crate::server_conf::postgres_conf(true).text()),
                 ..PostgresOptions::default()
             },
             binaries: Binaries {

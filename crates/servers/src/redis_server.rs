@@ -351,6 +351,14 @@ fn url(layout: &Layout, user: Option<(&str, &str)>) -> String {
     }
 }
 
+/// See [`crate::PrivateServers::set_redis_maxmemory`].
+pub(crate) async fn set_maxmemory(home: &Home, bytes: u64) -> Result<(), ServersError> {
+    let failed = |source| ServersError::Redis { doing: "setting maxmemory", source };
+    let (mut connection, _) = connect(home).await.map_err(failed)?;
+    let mut command = redis::cmd("CONFIG");
+    command.arg("SET").arg("maxmemory").arg(bytes).query_async::<()>(&mut connection).await.map_err(failed)
+}
+
 /// See [`crate::PrivateServers::redis_place`].
 pub(crate) fn place(home: &Home) -> Result<RedisPlace, ServersError> {
     let (layout, path) = (&home.layout, home.layout.redis_secrets());

@@ -87,6 +87,14 @@ impl PrivateServers {
         Self { home: Arc::new(Home { options, account, layout }) }
     }
 
+    /// Sets `maxmemory` of the running private Redis: one that was adopted goes on with what it was started with.
+    ///
+    /// # Errors
+    /// It does not answer, or refuses.
+    pub async fn set_redis_maxmemory(&self, bytes: u64) -> Result<(), ServersError> {
+        redis_server::set_maxmemory(&self.home, bytes).await
+    }
+
     /// The settings that the private PostgreSQL is started with, as they stand in its file.
     #[must_use]
     pub fn postgres_conf(&self) -> String {

@@ -9,9 +9,8 @@ use crate::connection::connect;
 use crate::error::SlowError;
 
 /// Functions that our SQL and our sessions call: a server is accepted if it has them, whatever its number.
-const FUNCTIONS: [(&str, &str); 4] = [
+const FUNCTIONS: [(&str, &str); 3] = [
     ("pg_catalog.sha256(bytea)", "the triggers compare digests of the delegates"),
-    ("pg_catalog.pg_current_wal_flush_lsn()", "the outbox is trimmed by what is flushed"),
     ("pg_catalog.trim_array(anycompatiblearray, integer)", "it came with 14, and the triggers were written for 15"),
     ("pg_catalog.pg_advisory_lock(bigint)", "migrations run one at a time"),
 ];

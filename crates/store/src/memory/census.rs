@@ -45,8 +45,8 @@ pub async fn take_census(
     loop {
         let error = match ask(postgres, chain, limits).await {
             Ok(census) if census.counts.blocks > 0 => return Ok(census),
-            Ok(_) => return Ok(of_genesis(chain)),
-            Err(error) if error.kind() == SlowErrorKind::WrongDatabase => return Ok(of_genesis(chain)),
+            Ok(_) => return Ok(census_of_genesis(chain)),
+            Err(error) if error.kind() == SlowErrorKind::WrongDatabase => return Ok(census_of_genesis(chain)),
             Err(error) => StoreError::from(error),
         };
         let passes = matches!(decide(&error), Decision::Retry | Decision::RetrySlowly | Decision::Ask);
@@ -66,7 +66,9 @@ async fn ask(postgres: &Config, chain: Chain<'_>, limits: &Limits) -> Result<Cen
     snapshot.reads().census(limits.blocks_kept, growth_blocks).await
 }
 
-fn of_genesis(chain: Chain<'_>) -> Census {
+/// What the genesis block will make, about: for a chain that PostgreSQL does not have yet.
+#[must_use]
+pub fn census_of_genesis(chain: Chain<'_>) -> Census {
     let transactions = &chain.genesis.transactions;
     let mut accounts = HashSet::new();
     let mut delegates = 0;
