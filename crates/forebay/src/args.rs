@@ -467,9 +467,9 @@ pub struct RestoreBackupArgs {
     /// Give up the chain that is there
     #[arg(long)]
     pub replace: bool,
-    /// Derive the state again from block 1, not only compare both tiers
+    /// Compare both tiers and the chain's links only; do not derive the state again from block 1
     #[arg(long)]
-    pub deep: bool,
+    pub quick: bool,
 }
 
 /// See [`Command::Generate`].

@@ -139,13 +139,18 @@ impl Home {
                 conf: Some(crate::server_conf::postgres_conf(true).text()),
                 ..PostgresOptions::default()
             },
-            binaries: Binaries {
-                redis_server: settings.redis_server.clone(),
-                postgres_bin_dir: settings.postgres_bin_dir.clone(),
-            },
+            binaries: self.binaries(),
             ..ServersOptions::new(settings.data_dir.clone())
         };
         Ok(PrivateServers::open(options).await?)
+    }
+
+    /// Where the servers' programs are.
+    pub fn binaries(&self) -> Binaries {
+        Binaries {
+            redis_server: self.settings.redis_server.clone(),
+            postgres_bin_dir: self.settings.postgres_bin_dir.clone(),
+        }
     }
 
     /// How to connect to running private servers.
@@ -157,14 +162,21 @@ impl Home {
         redis: &RedisServer,
         postgres: &PostgresServer,
     ) -> anyhow::Result<Connections> {
-        let mut admin = postgres.config(SUPERUSER)?;
-        admin.connect_timeout(self.settings.connect_timeout());
-        let setup = Setup { admin, names: self.names(), passwords: Passwords::default() };
         Ok(Connections {
             redis_url: redis.redis_url(),
             postgres: self.private_writer(postgres)?,
-            setup: Some(setup),
+            setup: Some(self.private_setup(postgres)?),
         })
+    }
+
+    /// How a private PostgreSQL is set up.
+    ///
+    /// # Errors
+    /// Its password cannot be read.
+    pub fn private_setup(&self, postgres: &PostgresServer) -> anyhow::Result<Setup> {
+        let mut admin = postgres.config(SUPERUSER)?;
+        admin.connect_timeout(self.settings.connect_timeout());
+        Ok(Setup { admin, names: self.names(), passwords: Passwords::default() })
     }
 
     /// The writer's session on the private PostgreSQL.
@@ -179,6 +191,16 @@ impl Home {
     pub fn names(&self) -> Names {
         Names::with_prefix(&self.settings.postgres_prefix)
     }
+}
+
+/// The administrator's session on a private PostgreSQL, on the chain's database.
+///
+/// # Errors
+/// Its password cannot be read.
+pub fn private_admin(home: &Home, postgres: &PostgresServer) -> anyhow::Result<Config> {
+    let mut admin = postgres.config(SUPERUSER)?;
+    admin.dbname(&home.names().database).connect_timeout(home.settings.connect_timeout());
+    Ok(admin)
 }
 
 /// The writer's session on a private PostgreSQL.

@@ -50,7 +50,12 @@ async fn plan_on_yours(
     limit: Option<Duration>,
     screen: &Screen,
 ) -> anyhow::Result<MemoryPlan> {
-    let census = census(home, chain, &connections.postgres, limit, screen).await?;
+    // The writer's role may not be there before the setup.
+    let postgres = match &connections.setup {
+        Some(setup) => setup.admin.clone().dbname(&setup.names.database).to_owned(),
+        None => connections.postgres.clone(),
+    };
+    let census = census(home, chain, &postgres, limit, screen).await?;
     let fast = patiently(&connections.redis_url, chain, limit).await?;
     let redis = known_redis(home, &fast).await?;
     check_at_start(&fast, chain, redis.facts.is_durable()).await?;

@@ -117,6 +117,23 @@ pub(crate) async fn find_postgres(
     })
 }
 
+/// A program of PostgreSQL's clients, such as `pg_dump`: beside the configured server, else the newest one.
+///
+/// # Errors
+/// [`ServersError::MissingProgram`].
+pub async fn postgres_tool(binaries: &Binaries, name: &str) -> Result<PathBuf, ServersError> {
+    let directories = match &binaries.postgres_bin_dir {
+        Some(directory) => vec![directory.clone()],
+        None => postgres_directories().await,
+    };
+    let beside = directories.iter().map(|directory| directory.join(name)).find(|path| is_executable(path));
+    beside.or_else(|| find_program(name)).ok_or_else(|| ServersError::MissingProgram {
+        program: name.to_owned(),
+        searched: format!("pg_config --bindir, PATH, {DEBIAN_POSTGRES}/*/bin"),
+        package: "postgresql-client".to_owned(),
+    })
+}
+
 /// The program that gives another one a session of its own.
 pub(crate) fn find_setsid() -> Result<PathBuf, ServersError> {
     find_program("setsid").ok_or_else(|| ServersError::MissingProgram {

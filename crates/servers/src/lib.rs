@@ -42,6 +42,7 @@ mod servers;
 #[cfg(feature = "testing")]
 pub mod testing;
 
+pub use binaries::postgres_tool;
 pub use error::{ErrorKind, Server, ServersError};
 pub use lock::{DataDirLock, HeldBy, LockError};
 pub use options::{

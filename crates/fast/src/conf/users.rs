@@ -32,7 +32,11 @@ impl Users {
         let prefix = format!("{{{chain}}}:*");
         let scratch = format!("{{{chain}.measure}}:*");
         let mut lines = vec![
-            ("Nobody comes in without a name.", "default off".to_owned()),
+            (
+                "Nobody comes in without a name. The rights are for Redis itself: it loads the append-only file as this \
+                 user, and drops every transaction in it that the user may not do, without a word (seen on 7.0).",
+                "default off ~* &* +@all".to_owned(),
+            ),
             (
                 "The node: the chain's keys and those of `forebay memory --measure`; of the dangerous commands those that it needs.",
                 format!("{NODE_USER} on #{} ~{prefix} ~{scratch} resetchannels {NODE_RIGHTS}", self.node),

@@ -2,6 +2,7 @@
 
 mod account;
 mod backup;
+mod backup_tools;
 mod block;
 mod delegates;
 mod dump;
@@ -14,6 +15,7 @@ mod pop;
 mod postgres_conf;
 mod redis_conf;
 mod replay;
+mod restore_backup;
 mod run;
 mod status;
 mod transaction;
@@ -82,7 +84,7 @@ async fn attempt(cli: Cli, screen: &Screen, output: Output, signals: Signals) ->
         Command::RedisConf(args) => redis_conf::run(&context, args).await,
         Command::PostgresConf(args) => postgres_conf::run(&context, args).await,
         Command::Backup(args) => backup::save(&context, args).await,
-        Command::RestoreBackup(args) => backup::put_back(&context, args).await,
+        Command::RestoreBackup(args) => restore_backup::run(&context, args).await,
         Command::Generate(args) => generate::run(&context, args).await,
     }
 }

@@ -11,7 +11,7 @@ use crate::error::SlowError;
 /// Functions that our SQL and our sessions call: a server is accepted if it has them, whatever its number.
 const FUNCTIONS: [(&str, &str); 3] = [
     ("pg_catalog.sha256(bytea)", "the triggers compare digests of the delegates"),
-    ("pg_catalog.trim_array(anycompatiblearray, integer)", "it came with 14, and the triggers were written for 15"),
+    ("pg_catalog.trim_array(anyarray, integer)", "it came with 14, and the triggers were written for 15"),
     ("pg_catalog.pg_advisory_lock(bigint)", "migrations run one at a time"),
 ];
 
