@@ -40,6 +40,8 @@ pub struct LiveServer {
     pub is_cluster: bool,
     /// Whether everybody who reaches it may do everything.
     pub is_open: bool,
+    /// Whether the user `default` has all rights, on or off; `None`: it does not say.
+    pub default_has_all_rights: Option<bool>,
 }
 
 /// A difference.
@@ -90,11 +92,15 @@ impl FastTier {
         let mut whoami = redis::cmd("ACL");
         whoami.arg("WHOAMI");
         let user: Option<String> = self.ask(doing, &whoami).await.ok();
+        let mut default = redis::cmd("ACL");
+        default.arg("GETUSER").arg("default");
+        let default = self.ask::<HashMap<String, Value>>(doing, &default).await.ok();
         let settings_say = |name: &str| settings.as_ref().and_then(|settings| settings.get(name)).cloned();
         let has_port = settings_say("port").is_some_and(|port| port != "0");
         let no_password = settings_say("requirepass").is_some_and(|password| password.is_empty());
         Ok(LiveServer {
             is_cluster: settings_say("cluster-enabled").as_deref() == Some("yes"),
+            default_has_all_rights: default.as_ref().map(has_all_rights),
             is_open: has_port && no_password && user.as_deref() == Some("default"),
             facts,
             settings,
@@ -102,6 +108,16 @@ impl FastTier {
             missing_commands,
         })
     }
+}
+
+/// `commands` says `+@all`, `keys` says `~*`, as text.
+fn has_all_rights(user: &HashMap<String, Value>) -> bool {
+    let says = |field: &str, right: &str| match user.get(field) {
+        Some(Value::BulkString(bytes)) => String::from_utf8_lossy(bytes).split(' ').any(|word| word == right),
+        Some(Value::SimpleString(text)) => text.split(' ').any(|word| word == right),
+        _ => false,
+    };
+    says("commands", "+@all") && says("keys", "~*")
 }
 
 fn module_names(list: &Value) -> Vec<String> {
@@ -154,6 +170,16 @@ fn of_kind(live: &LiveServer) -> Vec<Finding> {
     if !live.facts.is_primary {
         let remedy = "Give the address of the primary.";
         stop("role", "a primary", "a replica".to_owned(), "it refuses writes, and may be behind", remedy);
+    }
+    if live.facts.aof_enabled && live.default_has_all_rights == Some(false) {
+        stop(
+            "user default",
+            "off, with its rights (off ~* &* +@all)",
+            "without all rights".to_owned(),
+            "Redis loads the append-only file as this user and drops every transaction that it may not do: after a restart \
+             what was acknowledged is gone",
+            "ACL SETUSER default off ~* &* +@all, and the same in its configuration.",
+        );
     }
     for module in &live.modules {
         let name = module.to_ascii_lowercase();

@@ -12,7 +12,7 @@ use serde_json::json;
 use tokio_postgres::Config;
 
 use super::Context;
-use super::backup_tools::{connect, partial, rows_about, run, tool};
+use super::backup_tools::{Watched, connect, partial, rows_about, run, tool};
 use crate::args::BackupArgs;
 use crate::exit::{Exit, Told};
 use crate::home::{Brought, private_admin};
@@ -97,7 +97,7 @@ async fn dump(context: &Context, config: &Config, file: &Path) -> anyhow::Result
         command.arg(format!("--schema={schema}"));
     }
     command.arg("--file").arg(&unfinished);
-    let outcome = run(context, "pg_dump", command, &watched, rows).await;
+    let outcome = run(context, "pg_dump", command, Watched::Rows { client: &watched, total: rows }).await;
     if let Err(error) = outcome {
         // Half a backup is none.
         let _ = fs::remove_file(&unfinished);

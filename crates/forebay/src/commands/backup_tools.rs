@@ -21,7 +21,8 @@ use crate::screen::{Screen, Shown};
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// How often a plain line tells it.
 const LINE_EVERY: Duration = Duration::from_secs(5);
-const BAR: &str = "{prefix:>9} {bar:30} {human_pos} of {human_len} rows  {per_sec}  {eta} left";
+const ROWS_BAR: &str = "{prefix:>10} {bar:30} {human_pos} of {human_len} rows  {per_sec}  {eta} left";
+const BYTES_BAR: &str = "{prefix:>10} {bar:30} {binary_bytes} of {binary_total_bytes}  {binary_bytes_per_sec}  {eta} left";
 
 /// A connection that is driven in the background.
 pub async fn connect(config: &Config) -> anyhow::Result<Client> {
@@ -59,7 +60,20 @@ pub async fn rows_about(client: &Client) -> anyhow::Result<u64> {
     Ok(client.query_one(sql, &[]).await?.try_get::<_, i64>(0)?.unsigned_abs())
 }
 
-/// Runs a tool to its end, and shows the rows that its COPY statements have done so far.
+/// What tells how far a tool is.
+pub enum Watched<'a> {
+    /// The server counts rows that COPY has done; about so many in all.
+    Rows {
+        /// Asks the server.
+        client: &'a Client,
+        /// How many there are, about.
+        total: u64,
+    },
+    /// The system knows how far the tool has read this file.
+    File(&'a Path),
+}
+
+/// Runs a tool to its end, and shows how far it is.
 ///
 /// # Errors
 /// It failed: with what it said. Interrupted: it was ended.
@@ -67,8 +81,7 @@ pub async fn run(
     context: &Context,
     name: &'static str,
     mut command: Command,
-    watched: &Client,
-    rows: u64,
+    watched: Watched<'_>,
 ) -> anyhow::Result<()> {
     let mut child = command.spawn().with_context(|| format!("starting {name}"))?;
     let mut said = Vec::new();
@@ -80,7 +93,7 @@ pub async fn run(
         }
     };
     let working = async {
-        let (status, ()) = tokio::join!(child_with_progress(&mut child, name, &context.screen, watched, rows), reading);
+        let (status, ()) = tokio::join!(child_with_progress(&mut child, name, &context.screen, watched), reading);
         status
     };
     let status = tokio::select! {
@@ -104,11 +117,14 @@ async fn child_with_progress(
     child: &mut Child,
     name: &'static str,
     screen: &Screen,
-    watched: &Client,
-    rows: u64,
+    watched: Watched<'_>,
 ) -> anyhow::Result<std::process::ExitStatus> {
-    let bar = (screen.shown() == Shown::Bars).then(|| screen.bar(BAR, Some(rows)).with_prefix(name));
-    let mut tables: HashMap<u32, u64> = HashMap::new();
+    let (template, unit) = match watched {
+        Watched::Rows { .. } => (ROWS_BAR, "rows"),
+        Watched::File(_) => (BYTES_BAR, "bytes"),
+    };
+    let bar = (screen.shown() == Shown::Bars).then(|| screen.bar(template, Some(0)).with_prefix(name));
+    let mut counter = Counter { watched, tables: HashMap::new(), done: 0 };
     let mut told = Instant::now();
     loop {
         if let Ok(status) = tokio::time::timeout(LOOK_EVERY, child.wait()).await {
@@ -117,23 +133,56 @@ async fn child_with_progress(
             }
             return Ok(status?);
         }
-        // A courtesy: a server that does not answer just now is no failure of the tool.
-        let sql = "select relid, tuples_processed from pg_stat_progress_copy where datname = current_database()";
-        for row in watched.query(sql, &[]).await.unwrap_or_default() {
-            if let (Ok(table), Ok(done)) = (row.try_get::<_, u32>(0), row.try_get::<_, i64>(1)) {
-                let most = tables.entry(table).or_default();
-                *most = (*most).max(done.unsigned_abs());
-            }
-        }
-        let done: u64 = tables.values().sum();
+        let (done, total) = counter.look(child.id()).await;
         if let Some(bar) = &bar {
-            bar.set_length(rows.max(done));
+            bar.set_length(total);
             bar.set_position(done);
         } else if told.elapsed() >= LINE_EVERY {
             told = Instant::now();
-            screen.say(format!("{name}: {} of about {} rows", HumanCount(done), HumanCount(rows.max(done))));
+            let after = if done == total { "; indexes follow" } else { "" };
+            screen.say(format!("{name}: {} of {} {unit}{after}", HumanCount(done), HumanCount(total)));
         }
     }
+}
+
+/// Counts what a tool has done. A courtesy: what cannot be seen just now is no failure.
+struct Counter<'a> {
+    watched: Watched<'a>,
+    tables: HashMap<u32, u64>,
+    done: u64,
+}
+
+impl Counter<'_> {
+    /// Done, and of how much.
+    async fn look(&mut self, pid: Option<u32>) -> (u64, u64) {
+        match &self.watched {
+            Watched::Rows { client, total } => {
+                let sql = "select relid, tuples_processed from pg_stat_progress_copy where datname = current_database()";
+                for row in client.query(sql, &[]).await.unwrap_or_default() {
+                    if let (Ok(table), Ok(done)) = (row.try_get::<_, u32>(0), row.try_get::<_, i64>(1)) {
+                        let most = self.tables.entry(table).or_default();
+                        *most = (*most).max(done.unsigned_abs());
+                    }
+                }
+                let done = self.tables.values().sum();
+                (done, done.max(*total))
+            }
+            Watched::File(file) => {
+                let read = pid.and_then(|pid| read_position(pid, file)).unwrap_or_default();
+                self.done = self.done.max(read);
+                (self.done, std::fs::metadata(file).map_or(0, |meta| meta.len()).max(self.done))
+            }
+        }
+    }
+}
+
+/// How far a process has read a file, as `/proc/<pid>/fdinfo` says.
+fn read_position(pid: u32, file: &Path) -> Option<u64> {
+    let file = file.canonicalize().ok()?;
+    let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
+    let descriptor = descriptors.flatten().find(|entry| std::fs::read_link(entry.path()).is_ok_and(|to| to == file))?;
+    let facts = std::fs::read_to_string(Path::new(&format!("/proc/{pid}/fdinfo")).join(descriptor.file_name())).ok()?;
+    facts.lines().find_map(|line| line.strip_prefix("pos:"))?.trim().parse().ok()
 }
 
 /// The path beside a file, under which it is written until it is complete.

@@ -8,14 +8,14 @@ use std::path::Path;
 use anyhow::Context as _;
 use forebay_fast::{FastTier, Holder};
 use forebay_servers::{PrivateServers, postgres_tool};
-use forebay_slow::setup::{Names, prepare};
+use forebay_slow::setup::{ChainParameters, Names, migrate, prepare};
 use forebay_store::{Setup, StoreError};
 use indicatif::HumanCount;
 use serde_json::json;
 use tokio_postgres::{Client, Config};
 
 use super::Context;
-use super::backup_tools::{connect, run as run_tool, tool};
+use super::backup_tools::{Watched, connect, run as run_tool, tool};
 use crate::args::RestoreBackupArgs;
 use crate::chain::Chain;
 use crate::exit::{Exit, Told};
@@ -27,7 +27,7 @@ use crate::session::{Patience, Session};
 pub async fn run(context: &Context, args: RestoreBackupArgs) -> anyhow::Result<i32> {
     let chain = Chain::load(&context.home.settings)?;
     let program = postgres_tool(&context.home.binaries(), "pg_restore").await?;
-    let contents = list(&program, &args.file).await?;
+    look_into(&program, &args.file).await?;
     let before = {
         let _lock = context.home.lock(&command_words("restore-backup")).await?;
         let private = match &context.home.brought {
@@ -35,7 +35,7 @@ pub async fn run(context: &Context, args: RestoreBackupArgs) -> anyhow::Result<i
             Brought::Yours(_) => None,
         };
         let place = Place::find(context, private.as_ref()).await?;
-        place.put_back(context, &chain, &program, &args, contents).await?
+        place.put_back(context, &chain, &program, &args).await?
     };
     let session = start(context, &chain).await?;
     let (fast, postgres) = (session.node.fast().clone(), session.connections.postgres.clone());
@@ -73,8 +73,8 @@ pub async fn run(context: &Context, args: RestoreBackupArgs) -> anyhow::Result<i
     Ok(if is_good { Exit::Success } else { Exit::Verification } as i32)
 }
 
-/// Looks into the file before anything is touched; how many tables have data in it.
-async fn list(program: &Path, file: &Path) -> anyhow::Result<usize> {
+/// Looks into the file before anything is touched.
+async fn look_into(program: &Path, file: &Path) -> anyhow::Result<()> {
     let output = tokio::process::Command::new(program)
         .arg("--list")
         .arg(file)
@@ -83,9 +83,9 @@ async fn list(program: &Path, file: &Path) -> anyhow::Result<usize> {
         .await
         .context("starting pg_restore")?;
     let text = String::from_utf8_lossy(&output.stdout);
-    let tables = text.lines().filter(|line| line.contains(" TABLE DATA forebay ")).count();
-    if output.status.success() && tables > 0 {
-        return Ok(tables);
+    let has_chain = text.lines().any(|line| line.contains(" TABLE DATA forebay blocks "));
+    if output.status.success() && has_chain {
+        return Ok(());
     }
     let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
     let why = if said.is_empty() { "there is no chain in it".to_owned() } else { said };
@@ -123,7 +123,6 @@ impl Place {
         chain: &Chain,
         program: &Path,
         args: &RestoreBackupArgs,
-        tables: usize,
     ) -> anyhow::Result<Option<String>> {
         let admin = connect(&self.setup.admin).await?;
         let names = &self.setup.names;
@@ -139,11 +138,14 @@ impl Place {
         let mut config = self.setup.admin.clone();
         config.dbname(&new.database);
         let outcome = async {
-            load(context, program, &config, &new.owner, &args.file, tables).await?;
-            check_chain(&config, chain).await
+            load(context, program, &config, &new.owner, &args.file).await?;
+            check_chain(&config, chain).await?;
+            // Functions, views and rights, for the roles that are here.
+            Ok(migrate(&config, &new, &ChainParameters::new(&chain.profile, &chain.genesis)).await?)
         }
         .await;
         if let Err(error) = outcome {
+            let error: anyhow::Error = error;
             drop_database(&admin, &new.database).await?;
             return Err(error);
         }
@@ -163,17 +165,15 @@ async fn load(
     config: &Config,
     owner: &str,
     file: &Path,
-    tables: usize,
 ) -> anyhow::Result<()> {
-    let watched = connect(config).await?;
     let mut command = tool(program, config);
-    // Rights follow from the roles here, not from those of the backup: the next start gives them.
+    // Rights follow from the roles here, not from those of the backup.
     command.args(["--exit-on-error", "--no-owner", "--no-privileges"]).arg(format!("--role={owner}"));
-    command.arg(format!("--jobs={}", tables.clamp(1, 4)));
     command.arg("--dbname").arg(config.get_dbname().unwrap_or_default()).arg(file);
-    run_tool(context, "pg_restore", command, &watched, 0).await?;
+    run_tool(context, "pg_restore", command, Watched::File(file)).await?;
+    let client = connect(config).await?;
     let settle = "comment on schema forebay_code is null; analyze";
-    watched.batch_execute(settle).await.context("finishing the restore")?;
+    client.batch_execute(settle).await.context("finishing the restore")?;
     Ok(())
 }
 
