@@ -90,9 +90,9 @@ impl Contents {
         for account in accounts {
             let record = AccountRecord::of(account);
             let bytes = match &record {
-                AccountRecord::Inline(bytes) | AccountRecord::Side(bytes) | AccountRecord::Delegate(bytes) => {
-                    bytes.len() as u64
-                }
+                AccountRecord::Inline(bytes)
+                | AccountRecord::Side(bytes)
+                | AccountRecord::Delegate(bytes) => bytes.len() as u64,
             };
             match record {
                 AccountRecord::Inline(_) => contents.inline_record_bytes += bytes,
@@ -317,7 +317,8 @@ fn blocks(contents: &Contents) -> u64 {
     let Some(mean) = contents.block_bytes.checked_div(contents.blocks) else { return 0 };
     let fixed = key_bytes(contents.chain_name_bytes + ID_NAME_BYTES) + HEIGHT_BYTES;
     // Large texts are rounded up by a tenth on average, small ones to their class.
-    let body = if mean < 16_384 { contents.blocks * text_bytes(mean) } else { contents.block_bytes / 10 * 11 };
+    let body =
+        if mean < 16_384 { contents.blocks * text_bytes(mean) } else { contents.block_bytes / 10 * 11 };
     contents.blocks * fixed + body
 }
 
@@ -358,7 +359,8 @@ mod tests {
 
     #[test]
     fn classes_are_those_of_jemalloc() {
-        let pairs = [(1, 8), (9, 16), (65, 80), (129, 160), (200, 224), (257, 320), (1025, 1280), (20_000, 20_480)];
+        let pairs =
+            [(1, 8), (9, 16), (65, 80), (129, 160), (200, 224), (257, 320), (1025, 1280), (20_000, 20_480)];
         for (bytes, expected) in pairs {
             assert_eq!(class(bytes), expected, "{bytes}");
         }

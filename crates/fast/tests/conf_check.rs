@@ -173,9 +173,13 @@ fn compile_module(folder: &Path, name: &str) -> Option<String> {
     let source = folder.join(format!("{name}.c"));
     std::fs::write(&source, MODULE.replace("NAME", &format!("\"{name}\""))).unwrap();
     let library = folder.join(format!("{name}.so"));
-    let compiled = Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&library).arg(&source).output().ok()?;
+    let compiled =
+        Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&library).arg(&source).output().ok()?;
     assert!(compiled.status.success(), "{}", String::from_utf8_lossy(&compiled.stderr));
-    std::os::unix::fs::PermissionsExt::set_mode(&mut std::fs::metadata(&library).unwrap().permissions(), 0o755);
+    std::os::unix::fs::PermissionsExt::set_mode(
+        &mut std::fs::metadata(&library).unwrap().permissions(),
+        0o755,
+    );
     Some(library.display().to_string())
 }
 
@@ -215,7 +219,13 @@ fn certificates_close_the_port_in_the_clear() {
     let tls = Tls { certificate: "/c.pem".into(), key: "/k.pem".into(), authority: "/a.pem".into() };
     let text = RedisConf { tls: Some(tls), ..conf() }.text();
     let lines: Vec<&str> = text.lines().collect();
-    for line in ["port 0", "tls-port 6379", "tls-cert-file \"/c.pem\"", "tls-key-file \"/k.pem\"", "tls-ca-cert-file \"/a.pem\""] {
+    for line in [
+        "port 0",
+        "tls-port 6379",
+        "tls-cert-file \"/c.pem\"",
+        "tls-key-file \"/k.pem\"",
+        "tls-ca-cert-file \"/a.pem\"",
+    ] {
         assert_eq!(lines.iter().filter(|found| **found == line).count(), 1, "{line}:\n{text}");
     }
     assert!(!lines.contains(&"port 6379"));

@@ -24,8 +24,13 @@ async fn the_footprint_is_within_a_tenth_of_what_redis_uses() {
     let bench = Bench::new().await;
     bench.tier.claim(None, EPOCH, &holder()).await.unwrap();
     bench.tier.begin_clean(EPOCH).await.unwrap();
-    let mut contents =
-        Contents { chain_name_bytes: 4, accounts: 300_000, transactions: 1_500_000, height: 60_000, ..Contents::default() };
+    let mut contents = Contents {
+        chain_name_bytes: 4,
+        accounts: 300_000,
+        transactions: 1_500_000,
+        height: 60_000,
+        ..Contents::default()
+    };
     let expected = Expected { accounts: contents.accounts, transactions: contents.transactions };
     let mut restore = bench.tier.begin_restore(EPOCH, expected).await.unwrap();
     for chunk in 0..contents.accounts / 20_000 {
@@ -51,7 +56,10 @@ async fn the_footprint_is_within_a_tenth_of_what_redis_uses() {
     let used = bench.tier.server_facts().await.unwrap().memory_bytes_used;
     let planned = Footprint::of(&contents, &Calibration::default());
     let total = planned.total();
-    eprintln!("used {used}, planned {total}: {planned:?}, weighed {:?}", bench.tier.weigh_keys().await.unwrap());
+    eprintln!(
+        "used {used}, planned {total}: {planned:?}, weighed {:?}",
+        bench.tier.weigh_keys().await.unwrap()
+    );
     assert!(used.abs_diff(total) * 10 < used, "used {used}, planned {total}: {planned:?}");
     let head = RestoredHead {
         position: forebay_fast::Position { epoch: 1, seq: 1 },

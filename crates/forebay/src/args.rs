@@ -212,10 +212,8 @@ pub enum Command {
     #[command(after_help = "Example:\n  forebay backup /backups/rise.dump")]
     Backup(BackupArgs),
     /// Put PostgreSQL back from a backup, and verify it against the chain
-    #[command(
-        after_help = "Example:\n  forebay restore-backup /backups/rise.dump --data-dir new\n\n\
-        Into an empty place, or with --replace over what is there. No node may run."
-    )]
+    #[command(after_help = "Example:\n  forebay restore-backup /backups/rise.dump --data-dir new\n\n\
+        Into an empty place, or with --replace over what is there. No node may run.")]
     RestoreBackup(RestoreBackupArgs),
     /// Make a network of its own and a signed chain, for demos and benchmarks
     #[command(

@@ -172,7 +172,9 @@ pub async fn let_start(plan: &MemoryPlan, accept_low_memory: bool, screen: &Scre
     if plan.is_sufficient() {
         if !plan.is_sufficient_at_horizon() {
             let days = plan.days_left().unwrap_or_default();
-            screen.say(format!("Redis' memory suffices for about {days} days of the present growth: see `forebay memory`"));
+            screen.say(format!(
+                "Redis' memory suffices for about {days} days of the present growth: see `forebay memory`"
+            ));
         }
         return Ok(());
     }
@@ -186,7 +188,11 @@ pub async fn let_start(plan: &MemoryPlan, accept_low_memory: bool, screen: &Scre
     }
     screen.always(format!("{}\n\n{shortage}.\n{}", table(plan), WHAT_WOULD_HAPPEN));
     let answer = tokio::task::spawn_blocking(ask).await?.context("reading the answer")?;
-    if answer { Ok(()) } else { Err(refused(format!("{shortage}; you said no, so nothing was loaded")).into()) }
+    if answer {
+        Ok(())
+    } else {
+        Err(refused(format!("{shortage}; you said no, so nothing was loaded")).into())
+    }
 }
 
 const WHAT_WOULD_HAPPEN: &str = "If you start all the same: at maxmemory Redis refuses blocks (the node slows down before; \
@@ -274,7 +280,12 @@ mod tests {
 
     #[test]
     fn an_address_says_whether_redis_is_on_this_machine() {
-        for here in ["unix:///run/redis.sock", "redis+unix:///x?user=a", "redis://localhost:6379", "redis://u:p@127.0.0.1/0"] {
+        for here in [
+            "unix:///run/redis.sock",
+            "redis+unix:///x?user=a",
+            "redis://localhost:6379",
+            "redis://u:p@127.0.0.1/0",
+        ] {
             assert!(is_here(here), "{here}");
         }
         for elsewhere in ["redis://10.0.0.7:6379", "rediss://u:localhost@redis.example:6380/1"] {

@@ -83,9 +83,8 @@ impl Screen {
         if let Ok(done) = tokio::time::timeout(WORDLESS, &mut work).await {
             return done;
         }
-        let bar = (self.shown == Shown::Bars).then(|| {
-            self.bar("{spinner} {msg}  {elapsed}", None).with_message(doing.to_owned())
-        });
+        let bar = (self.shown == Shown::Bars)
+            .then(|| self.bar("{spinner} {msg}  {elapsed}", None).with_message(doing.to_owned()));
         loop {
             match tokio::time::timeout(LINE_INTERVAL, &mut work).await {
                 Ok(done) => {
@@ -94,7 +93,9 @@ impl Screen {
                     }
                     return done;
                 }
-                Err(_) if bar.is_none() => self.say(format!("{doing}: {} s so far", begun.elapsed().as_secs())),
+                Err(_) if bar.is_none() => {
+                    self.say(format!("{doing}: {} s so far", begun.elapsed().as_secs()))
+                }
                 Err(_) => {}
             }
         }

@@ -74,9 +74,7 @@ async fn start_private(
     let postgres = servers.start_postgres().await?;
     let census = census(home, chain, &home.private_writer(&postgres)?, limit, screen).await?;
     let running = match servers.running_redis().await? {
-        Some(redis) => {
-            Some(known_redis(home, &patiently(&redis.redis_url(), chain, limit).await?).await?)
-        }
+        Some(redis) => Some(known_redis(home, &patiently(&redis.redis_url(), chain, limit).await?).await?),
         None => None,
     };
     let plan = planning::plan(home, chain, census, running.as_ref(), planning::HORIZON_DAYS);
@@ -111,7 +109,10 @@ async fn patiently(url: &str, chain: &Chain, limit: Option<Duration>) -> anyhow:
         let left = limit.map(|limit| limit.saturating_sub(begun.elapsed()));
         match connect_fast(url, chain, left.map_or(TOLD_EVERY, |left| left.min(TOLD_EVERY))).await {
             Ok(fast) => return Ok(fast),
-            Err(error) if error.kind() == forebay_fast::FastErrorKind::Unavailable && left != Some(Duration::ZERO) => {
+            Err(error)
+                if error.kind() == forebay_fast::FastErrorKind::Unavailable
+                    && left != Some(Duration::ZERO) =>
+            {
                 tracing::warn!(waited_s = begun.elapsed().as_secs(), %error, "waiting for Redis");
             }
             Err(error) => return Err(error.into()),

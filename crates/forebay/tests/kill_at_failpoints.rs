@@ -197,7 +197,12 @@ impl Stage {
         let secrets: Value = serde_json::from_slice(&secrets).unwrap();
         let password = secrets["roles"]["forebay-admin"].as_str().unwrap();
         let mut command = Command::new("redis-cli");
-        command.arg("-s").arg(folder.join("redis.sock")).args(["--user", "forebay-admin", "--pass", password]);
+        command.arg("-s").arg(folder.join("redis.sock")).args([
+            "--user",
+            "forebay-admin",
+            "--pass",
+            password,
+        ]);
         let flushed = command.args(["--no-auth-warning", "flushall"]).output().unwrap();
         assert!(flushed.status.success(), "{flushed:?}");
     }

@@ -218,7 +218,9 @@ async fn wait_ready(
             Answer::Ready { process, profile, has_users } => {
                 let (layout, is_adopted) = (home.layout.clone(), started.is_none());
                 let password = match has_users {
-                    true => load_secrets(home)?.and_then(|secrets| secrets.password(NODE_USER).map(str::to_owned)),
+                    true => {
+                        load_secrets(home)?.and_then(|secrets| secrets.password(NODE_USER).map(str::to_owned))
+                    }
                     false => None,
                 };
                 return Ok(Some(RedisServer { layout, process, is_adopted, profile, password }));

@@ -105,7 +105,9 @@ async fn a_server_is_known_by_its_functions_not_by_its_number() {
     let (_servers, config) = server(&[]).await;
     let admin = connect(&config).await;
     admin
-        .batch_execute("set allow_system_table_mods = on; alter function pg_catalog.sha256(bytea) rename to not_sha256")
+        .batch_execute(
+            "set allow_system_table_mods = on; alter function pg_catalog.sha256(bytea) rename to not_sha256",
+        )
         .await
         .unwrap();
     let found = findings(&config).await;

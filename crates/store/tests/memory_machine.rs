@@ -31,7 +31,8 @@ fn machine(files: &[(&str, &str)]) -> Machine {
 
 #[test]
 fn without_a_control_group_the_machine_counts() {
-    let machine = machine(&[("proc/self/cgroup", "0::/user.slice\n"), ("cgroup/user.slice/memory.max", "max\n")]);
+    let machine =
+        machine(&[("proc/self/cgroup", "0::/user.slice\n"), ("cgroup/user.slice/memory.max", "max\n")]);
     assert_eq!((machine.total_bytes, machine.available_bytes), (16 * GIB, 10 * GIB));
     assert_eq!(machine.cgroup, None);
 }
@@ -82,7 +83,13 @@ fn in_a_container_the_group_is_the_root_that_is_seen() {
 
 fn census() -> Census {
     Census {
-        counts: Counts { blocks: 100_000, transactions: 1_000_000, accounts: 200_000, delegates: 200, ..Counts::default() },
+        counts: Counts {
+            blocks: 100_000,
+            transactions: 1_000_000,
+            accounts: 200_000,
+            delegates: 200,
+            ..Counts::default()
+        },
         inline_record_bytes: 200_000 * 42,
         delegate_record_bytes: 200 * 120,
         recent_blocks: 1_000,
@@ -116,7 +123,11 @@ fn plan(adjust: impl FnOnce(&mut PlanInputs<'_>)) -> MemoryPlan {
 fn assert_consistent(plan: &MemoryPlan) {
     assert_eq!(plan.is_sufficient(), plan.needed_at_limit_bytes <= plan.available_bytes);
     let sum = |counted_only: bool| -> u64 {
-        plan.parts.iter().filter(|part| part.is_counted || !counted_only).map(|part| part.at_limit_bytes).sum()
+        plan.parts
+            .iter()
+            .filter(|part| part.is_counted || !counted_only)
+            .map(|part| part.at_limit_bytes)
+            .sum()
     };
     assert_eq!((sum(true), sum(false)), (plan.counted_at_limit_bytes, plan.needed_at_limit_bytes));
     assert!(plan.needed_bytes <= plan.counted_at_limit_bytes);
@@ -163,7 +174,8 @@ fn the_longest_outbox_grows_with_both_limits_of_the_lag() {
         });
         inputs_plan.unwrap().counted_at_limit_bytes
     };
-    let (base, more_blocks, more_bytes) = (at_limit(100, 1 << 20), at_limit(1_000, 1 << 20), at_limit(100, 64 << 20));
+    let (base, more_blocks, more_bytes) =
+        (at_limit(100, 1 << 20), at_limit(1_000, 1 << 20), at_limit(100, 64 << 20));
     assert!(more_blocks > base + 900 * 500, "{base} {more_blocks}");
     // A waiting transaction is in a body, in an undo record, in the index, and may make an account.
     assert!(more_bytes > base + 63 * MIB, "{base} {more_bytes}");
@@ -193,7 +205,11 @@ fn the_tightest_bound_decides() {
     let enough = plan(|inputs| inputs.redis.maxmemory_bytes = roomy.counted_at_limit_bytes);
     assert!(enough.is_sufficient(), "maxmemory need not hold what Redis does not count");
 
-    let group = forebay_store::memory::Cgroup { file: "memory.max".into(), limit_bytes: GIB, used_bytes: GIB - 200 * MIB };
+    let group = forebay_store::memory::Cgroup {
+        file: "memory.max".into(),
+        limit_bytes: GIB,
+        used_bytes: GIB - 200 * MIB,
+    };
     let cgroup = plan(|inputs| inputs.machine.as_mut().unwrap().cgroup = Some(group));
     assert_consistent(&cgroup);
     assert_eq!((cgroup.bounds[0].name, cgroup.is_sufficient()), ("cgroup", false));

@@ -45,9 +45,8 @@ set session_replication_role = origin;
 ";
 
 async fn swell(admin: &Client, accounts: u64, transactions: u64) {
-    let sql = SWELL
-        .replace("$accounts", &accounts.to_string())
-        .replace("$transactions", &transactions.to_string());
+    let sql =
+        SWELL.replace("$accounts", &accounts.to_string()).replace("$transactions", &transactions.to_string());
     admin.batch_execute(&sql).await.unwrap();
     admin.batch_execute("vacuum analyze").await.unwrap();
 }
@@ -72,7 +71,8 @@ async fn planned_and_used(accounts: u64, transactions: u64, calibrated: bool) ->
 
     let calibration = if calibrated {
         let holder = Holder { host: "test".to_owned(), pid: 1, since_ms: 0 };
-        let measured = measure(&bench.options.redis_url, Some(&bench.options.postgres), &profile.name, &holder).await;
+        let measured =
+            measure(&bench.options.redis_url, Some(&bench.options.postgres), &profile.name, &holder).await;
         eprintln!("measured: {measured:?}");
         measured.unwrap()
     } else {
@@ -105,7 +105,10 @@ async fn planned_and_used(accounts: u64, transactions: u64, calibrated: bool) ->
         plan.needed_bytes as f64 / used as f64,
     );
     for part in &plan.parts {
-        eprintln!("  {:>18} {:>12} {:>12} {:>12}", part.name, part.now_bytes, part.at_horizon_bytes, part.at_limit_bytes);
+        eprintln!(
+            "  {:>18} {:>12} {:>12} {:>12}",
+            part.name, part.now_bytes, part.at_horizon_bytes, part.at_limit_bytes
+        );
     }
     (plan, used)
 }

@@ -16,13 +16,15 @@ use forebay_testkit::node::{Bench, TestNode};
 const PATIENCE: Duration = Duration::from_secs(30);
 
 async fn bench() -> (Bench, Vec<Block>) {
-    let network = Network::from_seed("pressure", &NetworkOptions { accounts: 50, ..NetworkOptions::default() }).unwrap();
+    let network =
+        Network::from_seed("pressure", &NetworkOptions { accounts: 50, ..NetworkOptions::default() })
+            .unwrap();
     let network = Arc::new(network);
-    let chain = Chain::new(Arc::clone(&network), ChainOptions::default(), NOW).unwrap();
+    let now_unix_seconds = network.profile.epoch_unix_seconds().unwrap() + NOW;
+    let chain = Chain::new(Arc::clone(&network), ChainOptions::default(), now_unix_seconds).unwrap();
     let blocks: Vec<Block> = chain.take(40).map(|block| block.unwrap()).collect();
     let (profile, genesis) = (Arc::new(network.profile.clone()), Arc::new(network.genesis.clone()));
-    let mut bench =
-        Bench::with(TestOptions::default(), profile, genesis).await;
+    let mut bench = Bench::with(TestOptions::default(), profile, genesis).await;
     bench.options.memory_planned_bytes = 12_345_678;
     (bench, blocks)
 }
@@ -42,7 +44,8 @@ async fn used(node: &TestNode) -> u64 {
 /// Waits until the node knows that it is slowed, or that it is not.
 async fn until_slowed(node: &TestNode, slowed: bool) {
     let mut progress = node.node.watch();
-    let reached = progress.wait_for(|progress| progress.memory.is_slowed == slowed && progress.memory.used_bytes > 0);
+    let reached =
+        progress.wait_for(|progress| progress.memory.is_slowed == slowed && progress.memory.used_bytes > 0);
     tokio::time::timeout(PATIENCE, reached).await.unwrap().unwrap();
 }
 
@@ -73,7 +76,10 @@ async fn a_full_redis_refuses_blocks_whole_and_gives_them_back() {
     set_maxmemory(&bench, used(&node).await * 9 / 10).await;
     until_slowed(&node, true).await;
     let error = node.apply(&blocks[10]).await.unwrap_err();
-    assert!(matches!(&error, StoreError::Fast(error) if error.kind() == FastErrorKind::OutOfMemory), "{error}");
+    assert!(
+        matches!(&error, StoreError::Fast(error) if error.kind() == FastErrorKind::OutOfMemory),
+        "{error}"
+    );
     assert_eq!(node.fast_accounts().await, before, "a refused block changes nothing");
     let height = node.node.progress().tip.unwrap().height;
     let back = node.take_back_to(height - 4).await;

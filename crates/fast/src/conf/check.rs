@@ -79,7 +79,8 @@ impl FastTier {
         let settings = self.ask::<HashMap<String, String>>(doing, &config).await.ok();
         let mut modules = redis::cmd("MODULE");
         modules.arg("LIST");
-        let modules = self.ask::<Value>(doing, &modules).await.map(|list| module_names(&list)).unwrap_or_default();
+        let modules =
+            self.ask::<Value>(doing, &modules).await.map(|list| module_names(&list)).unwrap_or_default();
         let missing_commands = match self.ask::<Vec<Value>>(doing, &names).await {
             Ok(infos) => COMMANDS
                 .iter()
@@ -183,8 +184,11 @@ fn of_kind(live: &LiveServer) -> Vec<Finding> {
     }
     for module in &live.modules {
         let name = module.to_ascii_lowercase();
-        let grade =
-            if MODULES_THAT_EXPIRE.iter().any(|part| name.contains(part)) { Grade::Stop } else { Grade::Warn };
+        let grade = if MODULES_THAT_EXPIRE.iter().any(|part| name.contains(part)) {
+            Grade::Stop
+        } else {
+            Grade::Warn
+        };
         findings.push(finding(
             grade,
             "module",
@@ -240,7 +244,8 @@ fn compare(setting: &Setting, live: &LiveServer) -> Option<Finding> {
         Expect::Nothing => return None,
         Expect::Same(grade) => {
             let wanted = setting.value.trim_matches('"');
-            let same = found == wanted || bytes_of(wanted).is_some_and(|wanted| bytes_of(&found) == Some(wanted));
+            let same =
+                found == wanted || bytes_of(wanted).is_some_and(|wanted| bytes_of(&found) == Some(wanted));
             if same {
                 return None;
             }
@@ -289,14 +294,7 @@ fn bytes_of(text: &str) -> Option<u64> {
     Some(number.parse::<u64>().ok()?.saturating_mul(factor))
 }
 
-fn finding(
-    grade: Grade,
-    subject: &str,
-    expected: &str,
-    found: String,
-    risk: &str,
-    remedy: &str,
-) -> Finding {
+fn finding(grade: Grade, subject: &str, expected: &str, found: String, risk: &str, remedy: &str) -> Finding {
     Finding {
         grade,
         subject: subject.to_owned(),

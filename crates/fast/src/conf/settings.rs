@@ -82,12 +82,24 @@ impl RedisConf {
                 put("port", "0".to_owned(), "No TCP at all."),
                 put("unixsocket", quoted(socket), "The way in."),
                 put("unixsocketperm", "700".to_owned(), "For the servers' account and root."),
-                put("daemonize", "no".to_owned(), "The node starts it in a session of its own; it survives the node."),
+                put(
+                    "daemonize",
+                    "no".to_owned(),
+                    "The node starts it in a session of its own; it survives the node.",
+                ),
                 put("supervised", "no".to_owned(), "No service manager knows it."),
                 put("pidfile", quoted(pid_file), "For people; the node asks the server itself."),
                 put("logfile", quoted(log_file), "Rotated at each start."),
-                put("dir", quoted(directory), "Where the append-only file lies; the next start knows the server by it."),
-                put("proc-title-template", "\"{title} {config-file}\"".to_owned(), "Its title shows this file."),
+                put(
+                    "dir",
+                    quoted(directory),
+                    "Where the append-only file lies; the next start knows the server by it.",
+                ),
+                put(
+                    "proc-title-template",
+                    "\"{title} {config-file}\"".to_owned(),
+                    "Its title shows this file.",
+                ),
             ],
             Place::Yours { bind, port, socket, directory } => {
                 let mut settings = Vec::new();
@@ -97,9 +109,17 @@ impl RedisConf {
                 }
                 if let Some(socket) = socket {
                     settings.push(put("unixsocket", quoted(socket), "Faster than TCP on one machine."));
-                    settings.push(put("unixsocketperm", "770".to_owned(), "For the server's group: put the node into it."));
+                    settings.push(put(
+                        "unixsocketperm",
+                        "770".to_owned(),
+                        "For the server's group: put the node into it.",
+                    ));
                 }
-                settings.push(put("dir", quoted(directory), "A volume of its own: a full one must not stop PostgreSQL too."));
+                settings.push(put(
+                    "dir",
+                    quoted(directory),
+                    "A volume of its own: a full one must not stop PostgreSQL too.",
+                ));
                 settings.extend(self.tls_settings(bind, *port));
                 settings
             }
@@ -160,7 +180,13 @@ impl RedisConf {
                     Expect::Same(Grade::Warn),
                     "each snapshot forks and takes memory for copied pages that the plan does not count",
                 ),
-                setting("aof-use-rdb-preamble", "yes", "A short file loads faster.", durable(Grade::Warn), "starts take longer"),
+                setting(
+                    "aof-use-rdb-preamble",
+                    "yes",
+                    "A short file loads faster.",
+                    durable(Grade::Warn),
+                    "starts take longer",
+                ),
                 setting(
                     "aof-load-truncated",
                     "yes",
@@ -175,8 +201,20 @@ impl RedisConf {
                     durable(Grade::Warn),
                     "a rewrite's end stops the server for a moment",
                 ),
-                setting("auto-aof-rewrite-percentage", "100", "Rewritten when it has doubled.", durable(Grade::Warn), "the file grows, or is rewritten too often"),
-                setting("auto-aof-rewrite-min-size", "256mb", "Small files are not worth a fork.", durable(Grade::Warn), "forks without need"),
+                setting(
+                    "auto-aof-rewrite-percentage",
+                    "100",
+                    "Rewritten when it has doubled.",
+                    durable(Grade::Warn),
+                    "the file grows, or is rewritten too often",
+                ),
+                setting(
+                    "auto-aof-rewrite-min-size",
+                    "256mb",
+                    "Small files are not worth a fork.",
+                    durable(Grade::Warn),
+                    "forks without need",
+                ),
             ],
         }
     }
@@ -227,7 +265,10 @@ impl RedisConf {
         };
         let reason = "By this machine's cores: threads that write to sockets, beside the one that works.";
         let expect = Expect::Nothing;
-        Section { title: "Threads", settings: vec![setting("io-threads", threads.to_string(), reason, expect, "")] }
+        Section {
+            title: "Threads",
+            settings: vec![setting("io-threads", threads.to_string(), reason, expect, "")],
+        }
     }
 
     fn clients(&self) -> Section {
@@ -256,9 +297,27 @@ impl RedisConf {
                     Expect::AtLeast(ARGUMENT_BYTES_MIN / 8, stop),
                     "Redis refuses a large block",
                 ),
-                setting("maxclients", "10000", "More than enough.", Expect::AtLeast(CLIENTS_MIN, stop), "the node or its commands cannot connect"),
-                setting("timeout", "0", "An idle connection stays.", Expect::Same(Grade::Warn), "idle connections are closed and made again"),
-                setting("tcp-keepalive", "60", "A dead peer is noticed within a minute or two.", Expect::Nothing, ""),
+                setting(
+                    "maxclients",
+                    "10000",
+                    "More than enough.",
+                    Expect::AtLeast(CLIENTS_MIN, stop),
+                    "the node or its commands cannot connect",
+                ),
+                setting(
+                    "timeout",
+                    "0",
+                    "An idle connection stays.",
+                    Expect::Same(Grade::Warn),
+                    "idle connections are closed and made again",
+                ),
+                setting(
+                    "tcp-keepalive",
+                    "60",
+                    "A dead peer is noticed within a minute or two.",
+                    Expect::Nothing,
+                    "",
+                ),
             ],
         }
     }
@@ -285,9 +344,27 @@ fn encodings() -> Section {
                 Expect::AtLeast(INLINE_BYTES_MAX as u64, stop),
                 larger,
             ),
-            setting("list-max-listpack-size", "-2", "The running round's blocks: nodes of 8 KiB.", Expect::Nothing, ""),
-            setting("zset-max-listpack-entries", "128", "Rankings have more and are skip lists.", Expect::Nothing, ""),
-            setting("stream-node-max-bytes", "4096", "The outbox: an old node goes as a whole.", warn(1024), "the outbox takes more memory"),
+            setting(
+                "list-max-listpack-size",
+                "-2",
+                "The running round's blocks: nodes of 8 KiB.",
+                Expect::Nothing,
+                "",
+            ),
+            setting(
+                "zset-max-listpack-entries",
+                "128",
+                "Rankings have more and are skip lists.",
+                Expect::Nothing,
+                "",
+            ),
+            setting(
+                "stream-node-max-bytes",
+                "4096",
+                "The outbox: an old node goes as a whole.",
+                warn(1024),
+                "the outbox takes more memory",
+            ),
             setting("stream-node-max-entries", "100", "The same.", warn(10), "the outbox takes more memory"),
         ],
     }
@@ -315,9 +392,21 @@ fn commands() -> Section {
     Section {
         title: "Commands that nobody needs here",
         settings: vec![
-            put("enable-debug-command", "DEBUG can stop or corrupt a server.", "whoever may run DEBUG can corrupt the data"),
-            put("enable-module-command", "A module could expire or change keys.", "whoever may load modules can run any code"),
-            put("enable-protected-configs", "Paths are not changed at run time.", "whoever may set settings can write files elsewhere"),
+            put(
+                "enable-debug-command",
+                "DEBUG can stop or corrupt a server.",
+                "whoever may run DEBUG can corrupt the data",
+            ),
+            put(
+                "enable-module-command",
+                "A module could expire or change keys.",
+                "whoever may load modules can run any code",
+            ),
+            put(
+                "enable-protected-configs",
+                "Paths are not changed at run time.",
+                "whoever may set settings can write files elsewhere",
+            ),
         ],
     }
 }
@@ -328,8 +417,20 @@ fn watching() -> Section {
     Section {
         title: "What an operator wants to see afterwards",
         settings: vec![
-            setting("latency-monitor-threshold", "100", "Milliseconds: LATENCY LATEST shows what took longer.", warn.clone(), risk),
-            setting("slowlog-log-slower-than", "10000", "Microseconds: SLOWLOG GET shows commands that took longer.", warn, risk),
+            setting(
+                "latency-monitor-threshold",
+                "100",
+                "Milliseconds: LATENCY LATEST shows what took longer.",
+                warn.clone(),
+                risk,
+            ),
+            setting(
+                "slowlog-log-slower-than",
+                "10000",
+                "Microseconds: SLOWLOG GET shows commands that took longer.",
+                warn,
+                risk,
+            ),
             setting("slowlog-max-len", "256", "So many of them.", Expect::AtLeast(128, Grade::Warn), risk),
         ],
     }

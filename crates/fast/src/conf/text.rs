@@ -13,8 +13,12 @@ impl RedisConf {
     pub fn text(&self) -> String {
         let mut text = String::new();
         let head = match self.place {
-            Place::Private { .. } => "Written by Forebay at each start of its private Redis; changes here are lost. `forebay redis-conf` prints it.",
-            Place::Yours { .. } => "Written by `forebay redis-conf` for this machine and this chain. `forebay redis-conf --check` compares a server with it.",
+            Place::Private { .. } => {
+                "Written by Forebay at each start of its private Redis; changes here are lost. `forebay redis-conf` prints it."
+            }
+            Place::Yours { .. } => {
+                "Written by `forebay redis-conf` for this machine and this chain. `forebay redis-conf --check` compares a server with it."
+            }
         };
         comment(&mut text, head);
         for section in self.settings() {
@@ -27,10 +31,17 @@ impl RedisConf {
         }
         if self.defragments != Some(true) {
             let _ = writeln!(text);
-            comment(&mut text, match self.defragments {
-                Some(_) => "activedefrag: not built into this server (it needs the allocator that Redis brings itself).",
-                None => "activedefrag yes: give back fragmented memory, where the server was built with it (it refuses the line otherwise).",
-            });
+            comment(
+                &mut text,
+                match self.defragments {
+                    Some(_) => {
+                        "activedefrag: not built into this server (it needs the allocator that Redis brings itself)."
+                    }
+                    None => {
+                        "activedefrag yes: give back fragmented memory, where the server was built with it (it refuses the line otherwise)."
+                    }
+                },
+            );
         }
         self.write_users(&mut text);
         text

@@ -60,5 +60,4 @@ impl Users {
 /// the node's own broken connection.
 const NODE_RIGHTS: &str = "-@all +@read +@write +@connection -@dangerous +fcall +fcall_ro +function|list +function|load \
      +info +config|get +client|kill +module|list +memory|usage +command +acl|whoami +acl|getuser";
-const READER_RIGHTS: &str =
-    "-@all +@read +@connection -@dangerous +fcall_ro +function|list +info +memory|usage +multi +exec +watch +acl|whoami";
+const READER_RIGHTS: &str = "-@all +@read +@connection -@dangerous +fcall_ro +function|list +info +memory|usage +multi +exec +watch +acl|whoami";

@@ -22,7 +22,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// How often a plain line tells it.
 const LINE_EVERY: Duration = Duration::from_secs(5);
 const ROWS_BAR: &str = "{prefix:>10} {bar:30} {human_pos} of {human_len} rows  {per_sec}  {eta} left";
-const BYTES_BAR: &str = "{prefix:>10} {bar:30} {binary_bytes} of {binary_total_bytes}  {binary_bytes_per_sec}  {eta} left";
+const BYTES_BAR: &str =
+    "{prefix:>10} {bar:30} {binary_bytes} of {binary_total_bytes}  {binary_bytes_per_sec}  {eta} left";
 
 /// A connection that is driven in the background.
 pub async fn connect(config: &Config) -> anyhow::Result<Client> {
@@ -44,11 +45,14 @@ pub fn tool(program: &Path, config: &Config) -> Command {
     if let Some(password) = config.get_password() {
         command.env("PGPASSWORD", <OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(password));
     }
-    command.env("PGSSLMODE", match config.get_ssl_mode() {
-        SslMode::Disable => "disable",
-        SslMode::Require => "require",
-        _ => "prefer",
-    });
+    command.env(
+        "PGSSLMODE",
+        match config.get_ssl_mode() {
+            SslMode::Disable => "disable",
+            SslMode::Require => "require",
+            _ => "prefer",
+        },
+    );
     command.env("LC_ALL", "C").arg("--no-password");
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
     command
@@ -56,7 +60,8 @@ pub fn tool(program: &Path, config: &Config) -> Command {
 
 /// Rows of the chain's tables, about: what a bar counts to.
 pub async fn rows_about(client: &Client) -> anyhow::Result<u64> {
-    let sql = "select coalesce(sum(n_live_tup), 0)::bigint from pg_stat_user_tables where schemaname = 'forebay'";
+    let sql =
+        "select coalesce(sum(n_live_tup), 0)::bigint from pg_stat_user_tables where schemaname = 'forebay'";
     Ok(client.query_one(sql, &[]).await?.try_get::<_, i64>(0)?.unsigned_abs())
 }
 
@@ -93,7 +98,8 @@ pub async fn run(
         }
     };
     let working = async {
-        let (status, ()) = tokio::join!(child_with_progress(&mut child, name, &context.screen, watched), reading);
+        let (status, ()) =
+            tokio::join!(child_with_progress(&mut child, name, &context.screen, watched), reading);
         status
     };
     let status = tokio::select! {
@@ -180,8 +186,11 @@ impl Counter<'_> {
 fn read_position(pid: u32, file: &Path) -> Option<u64> {
     let file = file.canonicalize().ok()?;
     let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
-    let descriptor = descriptors.flatten().find(|entry| std::fs::read_link(entry.path()).is_ok_and(|to| to == file))?;
-    let facts = std::fs::read_to_string(Path::new(&format!("/proc/{pid}/fdinfo")).join(descriptor.file_name())).ok()?;
+    let descriptor =
+        descriptors.flatten().find(|entry| std::fs::read_link(entry.path()).is_ok_and(|to| to == file))?;
+    let facts =
+        std::fs::read_to_string(Path::new(&format!("/proc/{pid}/fdinfo")).join(descriptor.file_name()))
+            .ok()?;
     facts.lines().find_map(|line| line.strip_prefix("pos:"))?.trim().parse().ok()
 }
 

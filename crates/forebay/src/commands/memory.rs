@@ -70,7 +70,9 @@ async fn look(
                 measure_on(context, &redis.redis_url(), chain, postgres, fast).await?;
             }
             (Brought::Private, None) => measure_alone(context, chain, postgres).await?,
-            (Brought::Yours(_), None) => anyhow::bail!("Redis does not answer, so nothing can be measured on it"),
+            (Brought::Yours(_), None) => {
+                anyhow::bail!("Redis does not answer, so nothing can be measured on it")
+            }
         }
     }
     let redis = match &reads.fast {

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use forebay_fast::conf::{Finding, Grade, Place, RedisConf, Tls, Users};
 use forebay_fast::KeyScan;
+use forebay_fast::conf::{Finding, Grade, Place, RedisConf, Tls, Users};
 use forebay_store::memory::MemoryPlan;
 use indicatif::HumanCount;
 use serde_json::json;
@@ -51,15 +51,15 @@ fn yours(
 ) -> anyhow::Result<RedisConf> {
     let is_durable = context.home.settings.redis_profile == Durability::Durable;
     let users = match (&args.node_password_file, &args.reader_password_file) {
-        (Some(node), Some(reader)) => {
-            Some(Users::with_passwords(&password(node)?, &password(reader)?, None))
-        }
+        (Some(node), Some(reader)) => Some(Users::with_passwords(&password(node)?, &password(reader)?, None)),
         _ => None,
     };
     let tls = match (args.tls_cert, args.tls_key, args.tls_ca) {
-        (Some(certificate), Some(key), Some(authority)) => {
-            Some(Tls { certificate: absolute(certificate)?, key: absolute(key)?, authority: absolute(authority)? })
-        }
+        (Some(certificate), Some(key), Some(authority)) => Some(Tls {
+            certificate: absolute(certificate)?,
+            key: absolute(key)?,
+            authority: absolute(authority)?,
+        }),
         _ => None,
     };
     Ok(RedisConf {
@@ -95,7 +95,9 @@ async fn check(context: &Context, chain: &Chain, plan: &MemoryPlan) -> anyhow::R
     let outcome = async {
         let Some(fast) = &reads.fast else {
             let remedy = "Start the node, or give --redis-url and --postgres-url of your servers.";
-            return Err(Told::new(Exit::Unavailable, "redis", "no Redis is running to be checked", remedy).into());
+            return Err(
+                Told::new(Exit::Unavailable, "redis", "no Redis is running to be checked", remedy).into()
+            );
         };
         let live = fast.live_server().await?;
         let is_durable = context.home.settings.redis_profile == Durability::Durable;

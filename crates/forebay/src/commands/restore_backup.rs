@@ -130,7 +130,12 @@ impl Place {
         let is_used = exists && has_chain(&self.setup.admin, &names.database).await?;
         if is_used && !args.replace {
             let message = format!("database {} has a chain already", names.database);
-            return Err(Told::refused("backup", message, "Choose another place, or give --replace to give it up.").into());
+            return Err(Told::refused(
+                "backup",
+                message,
+                "Choose another place, or give --replace to give it up.",
+            )
+            .into());
         }
         let new = Names { database: format!("{}_restoring", names.database), ..names.clone() };
         drop_database(&admin, &new.database).await?;
@@ -192,7 +197,12 @@ async fn check_chain(config: &Config, chain: &Chain) -> anyhow::Result<()> {
         ours.0,
         ours.1
     );
-    Err(Told::refused("backup", message, "Give the network and genesis block of the backup, and an empty --data-dir.").into())
+    Err(Told::refused(
+        "backup",
+        message,
+        "Give the network and genesis block of the backup, and an empty --data-dir.",
+    )
+    .into())
 }
 
 /// The start sequence. An outbox that goes on where the backup ends is drained into it; any other is dropped.

@@ -154,9 +154,16 @@ fn compare(setting: &Setting, live: &HashMap<String, Live>) -> Option<Finding> {
         grade,
         subject: setting.name.to_owned(),
         expected,
-        found: format!("{}{}", found.setting, if found.unit.is_empty() { String::new() } else { format!(" × {}", found.unit) }),
+        found: format!(
+            "{}{}",
+            found.setting,
+            if found.unit.is_empty() { String::new() } else { format!(" × {}", found.unit) }
+        ),
         risk: setting.risk.to_owned(),
-        remedy: format!("alter system set {} = '{}'; then reload or restart the server.", setting.name, setting.value),
+        remedy: format!(
+            "alter system set {} = '{}'; then reload or restart the server.",
+            setting.name, setting.value
+        ),
     })
 }
 

@@ -135,7 +135,13 @@ impl PostgresConf {
                     Expect::Nothing,
                     "",
                 ),
-                setting("work_mem", kilobytes(16 * MIB), "Sums over a segment stay in memory.", warn(4 * MIB), "segments are sorted on disk"),
+                setting(
+                    "work_mem",
+                    kilobytes(16 * MIB),
+                    "Sums over a segment stay in memory.",
+                    warn(4 * MIB),
+                    "segments are sorted on disk",
+                ),
                 setting("huge_pages", "try", "Where the system has some.", Expect::Nothing, ""),
             ],
         }
@@ -147,7 +153,13 @@ fn durability() -> Section {
     Section {
         title: "A commit that was answered survives any crash",
         settings: vec![
-            setting("fsync", "on", "Written means on the disk.", stop, "a crash of the machine destroys the database, and Redis has trimmed what it would need"),
+            setting(
+                "fsync",
+                "on",
+                "Written means on the disk.",
+                stop,
+                "a crash of the machine destroys the database, and Redis has trimmed what it would need",
+            ),
             setting(
                 "full_page_writes",
                 "on",
@@ -178,10 +190,28 @@ fn wal() -> Section {
     Section {
         title: "Bulk loads: few large checkpoints, compact WAL",
         settings: vec![
-            setting("max_wal_size", "4GB", "A checkpoint by time, not by size, while a chain is loaded.", warn(1024 * MIB), "checkpoints follow each other while a chain is loaded"),
+            setting(
+                "max_wal_size",
+                "4GB",
+                "A checkpoint by time, not by size, while a chain is loaded.",
+                warn(1024 * MIB),
+                "checkpoints follow each other while a chain is loaded",
+            ),
             setting("min_wal_size", "256MB", "Files are used again.", Expect::Nothing, ""),
-            setting("wal_compression", "on", "Full pages compress well.", Expect::Not("off", Grade::Warn), "twice the WAL, on the disk that COMMIT waits for"),
-            setting("checkpoint_timeout", "15min", "Fewer full pages.", warn(300), "more full pages are written"),
+            setting(
+                "wal_compression",
+                "on",
+                "Full pages compress well.",
+                Expect::Not("off", Grade::Warn),
+                "twice the WAL, on the disk that COMMIT waits for",
+            ),
+            setting(
+                "checkpoint_timeout",
+                "15min",
+                "Fewer full pages.",
+                warn(300),
+                "more full pages are written",
+            ),
             setting("checkpoint_completion_target", "0.9", "Spread over the time.", Expect::Nothing, ""),
         ],
     }

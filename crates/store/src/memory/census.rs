@@ -46,7 +46,9 @@ pub async fn take_census(
         let error = match ask(postgres, chain, limits).await {
             Ok(census) if census.counts.blocks > 0 => return Ok(census),
             Ok(_) => return Ok(census_of_genesis(chain)),
-            Err(error) if error.kind() == SlowErrorKind::WrongDatabase => return Ok(census_of_genesis(chain)),
+            Err(error) if error.kind() == SlowErrorKind::WrongDatabase => {
+                return Ok(census_of_genesis(chain));
+            }
             Err(error) => StoreError::from(error),
         };
         let passes = matches!(decide(&error), Decision::Retry | Decision::RetrySlowly | Decision::Ask);

@@ -70,7 +70,8 @@ fn meminfo(text: &str, name: &str) -> Option<u64> {
 /// `<hierarchy>:<controllers>:<path>`; version 2 has hierarchy 0 and no controllers.
 fn limits_of(cgroups: &Path, line: &str) -> Vec<Cgroup> {
     let mut fields = line.splitn(3, ':');
-    let (Some(hierarchy), Some(controllers), Some(path)) = (fields.next(), fields.next(), fields.next()) else {
+    let (Some(hierarchy), Some(controllers), Some(path)) = (fields.next(), fields.next(), fields.next())
+    else {
         return Vec::new();
     };
     let unified = hierarchy == "0" && controllers.is_empty();
@@ -96,7 +97,11 @@ fn version_one(group: &Path) -> Option<Cgroup> {
     let file = group.join("memory.limit_in_bytes");
     let limit_bytes = number(&file).filter(|limit| *limit < UNLIMITED_FROM)?;
     let used = number(&group.join("memory.usage_in_bytes"))?;
-    Some(Cgroup { used_bytes: used.saturating_sub(statistic(group, "total_inactive_file")), limit_bytes, file })
+    Some(Cgroup {
+        used_bytes: used.saturating_sub(statistic(group, "total_inactive_file")),
+        limit_bytes,
+        file,
+    })
 }
 
 /// The number in a file; `None` where it is not there or says `max`.

@@ -2,9 +2,7 @@
 //!
 //! It goes the way of a restore, under a name of its own (`<chain>.measure`), so what is weighed is what a restore makes.
 
-use forebay_fast::{
-    Calibration, Contents, Expected, FastOptions, FastTier, Footprint, Holder, SERVER_BYTES,
-};
+use forebay_fast::{Calibration, Contents, Expected, FastOptions, FastTier, Footprint, Holder, SERVER_BYTES};
 use forebay_ledger::ids::TransactionId;
 use forebay_slow::{Reads, SlowReader};
 use tokio_postgres::Config;

@@ -340,7 +340,11 @@ fn parts(inputs: &PlanInputs<'_>, now: &Footprint, horizon: &Footprint, limit: &
         percent(counted, fragmentation_percent(&inputs.redis)),
     ));
     if inputs.is_durable {
-        parts.push(beside("forkHeadroom", "copies while a child rewrites the file", percent(counted, FORK_PERCENT)));
+        parts.push(beside(
+            "forkHeadroom",
+            "copies while a child rewrites the file",
+            percent(counted, FORK_PERCENT),
+        ));
     }
     parts
 }

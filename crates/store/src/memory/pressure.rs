@@ -118,7 +118,9 @@ fn follow(memory: &mut MemoryUse, used: u64, maxmemory: u64) {
             maxmemory_bytes = maxmemory,
             "Redis is filling up: blocks are taken more slowly; raise maxmemory, or let PostgreSQL catch up"
         ),
-        (true, false) => tracing::info!(used_bytes = used, maxmemory_bytes = maxmemory, "Redis has room again"),
+        (true, false) => {
+            tracing::info!(used_bytes = used, maxmemory_bytes = maxmemory, "Redis has room again")
+        }
         _ => {}
     }
 }
