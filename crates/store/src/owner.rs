@@ -84,6 +84,8 @@ pub(crate) struct Owner {
     pub(crate) heartbeat: Heartbeat,
     /// How full Redis is.
     memory: MemoryWatch,
+    /// When the last command was taken: pauses count from there, whatever comes in between.
+    command_at: tokio::time::Instant,
     pub(crate) suspect: Arc<Notify>,
     pub(crate) observe: Observer,
     ticks: Interval,
@@ -152,6 +154,7 @@ impl Owner {
                 options.limits.takeover_after,
                 Arc::clone(&suspect),
             ),
+            command_at: tokio::time::Instant::now(),
             memory: MemoryWatch::start(&started.fast, options.memory_planned_bytes),
             suspect,
             observe,
@@ -258,20 +261,25 @@ impl Owner {
             Verdict::Wait => (false, Duration::ZERO),
             Verdict::Stop(overrun) => return Err(self.give_up(overrun)),
         };
+        let resume_at = self.command_at + pause;
         let command = async {
             if !pause.is_zero() {
-                tokio::time::sleep(pause).await;
+                tokio::time::sleep_until(resume_at).await;
             }
             commands.recv().await
         };
-        Ok(tokio::select! {
+        let action = tokio::select! {
             biased;
             event = self.events.recv() => event.map_or(Action::SyncerGone, Action::Synced),
             stop = stops.recv() => stop.map_or(Action::Abandoned, Action::Stop),
             () = self.suspect.notified() => Action::SuspectRedis,
             _ = self.ticks.tick() => Action::Tick,
             command = command, if has_room => command.map_or(Action::Abandoned, Action::Command),
-        })
+        };
+        if matches!(action, Action::Command(_)) {
+            self.command_at = tokio::time::Instant::now();
+        }
+        Ok(action)
     }
 
     fn check_invariants(&self) -> Result<(), StoreError> {
