@@ -26,6 +26,12 @@ pub enum FaultKind {
     StopWithoutPostgres,
     /// A second SIGTERM while the first one drains: the end at once.
     StopTwice,
+    /// `kill -9` of the node in the middle of a rewind.
+    KillNodeRewinding,
+    /// `kill -9` of Redis in the middle of a rewind.
+    KillRedisRewinding,
+    /// `kill -9` of the postmaster in the middle of a rewind.
+    KillPostgresRewinding,
     /// A graceful end and a new start of Redis.
     RestartRedis,
     /// A fast shutdown and a new start of PostgreSQL.
@@ -132,7 +138,7 @@ pub enum FaultKind {
 
 impl FaultKind {
     /// All of them.
-    pub const ALL: [Self; 60] = [
+    pub const ALL: [Self; 63] = [
         Self::KillNode,
         Self::KillRedis,
         Self::KillPostgres,
@@ -142,6 +148,9 @@ impl FaultKind {
         Self::RestartNode,
         Self::StopWithoutPostgres,
         Self::StopTwice,
+        Self::KillNodeRewinding,
+        Self::KillRedisRewinding,
+        Self::KillPostgresRewinding,
         Self::RestartRedis,
         Self::RestartPostgres,
         Self::KillSession,

@@ -9,6 +9,7 @@
 
 mod claim;
 mod codec;
+pub mod conf;
 mod connection;
 mod entry;
 mod error;
@@ -22,6 +23,7 @@ mod outbox;
 mod plan;
 mod reader;
 mod restore;
+mod scan;
 mod step;
 mod working_set;
 
@@ -38,9 +40,10 @@ pub use facts::ServerFacts;
 pub use head::{At, Durable, Fence, Head, Position, ReadPoint, State};
 pub use index_pages::TransactionsPage;
 pub use keys::{Buckets, FORMAT_VERSION, Keys};
-pub use memory::{Contents, memory_bytes};
+pub use memory::{Calibration, Contents, Footprint, SERVER_BYTES};
 pub use outbox::{DamagedEntry, OutboxRange, Trim};
 pub use reader::{AccountsPage, Counts, Located, RankedBy};
 pub use restore::{Cleaned, Expected, Restore, RestoredHead};
+pub use scan::{KeyScan, Weights};
 pub use step::RewindTarget;
 pub use working_set::LoadedNeeds;

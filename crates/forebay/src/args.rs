@@ -34,6 +34,9 @@ pub struct Common {
     /// What overrides the configuration.
     #[command(flatten)]
     pub overrides: Overrides,
+    /// Start although Redis may need more memory than there is
+    #[arg(long, global = true, help_heading = "Servers", hide_short_help = true)]
+    pub accept_low_memory: bool,
     /// Machine-readable output on stdout
     #[arg(long, global = true, help_heading = "Common")]
     pub json: bool,
@@ -187,6 +190,31 @@ pub enum Command {
         --file shows the file of write_log_file, which has every attempt."
     )]
     Log(LogArgs),
+    /// What Redis needs for this chain: now, later, and at the limits
+    #[command(
+        after_help = "Examples:\n  forebay memory\n  forebay memory --horizon 365 --json\n  forebay memory --measure\n\n\
+        Every start asks the same before it loads anything. Exit code 9: there is too little."
+    )]
+    Memory(MemoryArgs),
+    /// Write a redis.conf for this machine and chain, or compare a server with it
+    #[command(
+        after_help = "Examples:\n  forebay redis-conf > redis.conf\n  forebay redis-conf --check --redis-url redis://host:6379 --postgres-url …\n\n\
+        --check: exit code 3 if something breaks a promise; each difference is told with its risk."
+    )]
+    RedisConf(RedisConfArgs),
+    /// Write settings of PostgreSQL for this machine, or compare a server with them
+    #[command(
+        after_help = "Examples:\n  forebay postgres-conf > forebay.conf\n  forebay postgres-conf --check\n\n\
+        --check: exit code 3 if something breaks a promise (fsync, full_page_writes)."
+    )]
+    PostgresConf(PostgresConfArgs),
+    /// Save PostgreSQL to a file (pg_dump's custom format)
+    #[command(after_help = "Example:\n  forebay backup /backups/rise.dump")]
+    Backup(BackupArgs),
+    /// Put PostgreSQL back from a backup, and verify it against the chain
+    #[command(after_help = "Example:\n  forebay restore-backup /backups/rise.dump --data-dir new\n\n\
+        Into an empty place, or with --replace over what is there. No node may run.")]
+    RestoreBackup(RestoreBackupArgs),
     /// Make a network of its own and a signed chain, for demos and benchmarks
     #[command(
         after_help = "Example:\n  forebay generate --out net --accounts 1000 --blocks 500 --mix all\n  forebay replay net/blocks.jsonl --network net/profile.toml --genesis net/genesis.json"
@@ -363,6 +391,83 @@ impl Attempted {
             Self::Failed => "failed",
         }
     }
+}
+
+/// See [`Command::Memory`].
+#[derive(Debug, Args)]
+pub struct MemoryArgs {
+    /// Look so far ahead, at the present growth
+    #[arg(long, value_name = "DAYS", default_value_t = 30)]
+    pub horizon: u32,
+    /// Measure on the Redis in use what entries take, and remember it
+    #[arg(long)]
+    pub measure: bool,
+}
+
+/// See [`Command::RedisConf`].
+#[derive(Debug, Args)]
+pub struct RedisConfArgs {
+    /// Compare the Redis in use, and look for keys of ours that expire
+    #[arg(long)]
+    pub check: bool,
+    /// For a server of yours: addresses that it listens on
+    #[arg(long, value_name = "ADDRESSES", default_value = "127.0.0.1 -::1")]
+    pub bind: String,
+    /// For a server of yours: its port
+    #[arg(long, value_name = "PORT", default_value_t = 6379)]
+    pub port: u16,
+    /// For a server of yours: a Unix socket
+    #[arg(long, value_name = "FILE")]
+    pub socket: Option<PathBuf>,
+    /// For a server of yours: its directory of data
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/redis")]
+    pub dir: PathBuf,
+    /// For a server of yours: a file with the node's password
+    #[arg(long, value_name = "FILE", requires = "reader_password_file")]
+    pub node_password_file: Option<PathBuf>,
+    /// For a server of yours: a file with the password of other programs, which only read
+    #[arg(long, value_name = "FILE", requires = "node_password_file")]
+    pub reader_password_file: Option<PathBuf>,
+    /// For a server of yours: its certificate; TLS takes the place of TCP in the clear
+    #[arg(long, value_name = "FILE", requires_all = ["tls_key", "tls_ca"])]
+    pub tls_cert: Option<PathBuf>,
+    /// For a server of yours: the certificate's key
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+    /// For a server of yours: who signs certificates
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_ca: Option<PathBuf>,
+}
+
+/// See [`Command::PostgresConf`].
+#[derive(Debug, Args)]
+pub struct PostgresConfArgs {
+    /// Compare the PostgreSQL in use
+    #[arg(long)]
+    pub check: bool,
+}
+
+/// See [`Command::Backup`].
+#[derive(Debug, Args)]
+pub struct BackupArgs {
+    /// The file to make
+    pub file: PathBuf,
+    /// Overwrite a file that is there
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// See [`Command::RestoreBackup`].
+#[derive(Debug, Args)]
+pub struct RestoreBackupArgs {
+    /// The file
+    pub file: PathBuf,
+    /// Give up the chain that is there
+    #[arg(long)]
+    pub replace: bool,
+    /// Compare both tiers and the chain's links only; do not derive the state again from block 1
+    #[arg(long)]
+    pub quick: bool,
 }
 
 /// See [`Command::Generate`].

@@ -12,9 +12,12 @@ mod logging;
 mod node_report;
 mod operations;
 mod output;
+mod planning;
 mod reads;
 mod rollback_file;
 mod screen;
+mod server_conf;
+mod servers_by_plan;
 mod session;
 mod signals;
 

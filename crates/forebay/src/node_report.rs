@@ -47,6 +47,14 @@ pub struct NodeReport {
     pub durable_p50_ms: Option<u64>,
     /// The same of 99 of 100.
     pub durable_p99_ms: Option<u64>,
+    /// What Redis uses, bytes; 0 before it was asked.
+    pub memory_used_bytes: u64,
+    /// What the memory plan gives it right after the load, bytes.
+    pub memory_planned_bytes: u64,
+    /// Its `maxmemory`, bytes; 0: none.
+    pub memory_max_bytes: u64,
+    /// Whether blocks are taken more slowly because Redis is filling up.
+    pub memory_slowed: bool,
 }
 
 fn milliseconds(duration: Duration) -> u64 {
@@ -87,6 +95,10 @@ impl NodeReport {
             lag_seconds: progress.lag_since.map_or(0, |since| since.elapsed().as_secs()),
             durable_p50_ms: progress.durable_after.map(|took| milliseconds(took.p50)),
             durable_p99_ms: progress.durable_after.map(|took| milliseconds(took.p99)),
+            memory_used_bytes: progress.memory.used_bytes,
+            memory_planned_bytes: progress.memory.planned_bytes,
+            memory_max_bytes: progress.memory.maxmemory_bytes,
+            memory_slowed: progress.memory.is_slowed,
         }
     }
 }

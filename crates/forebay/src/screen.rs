@@ -11,6 +11,8 @@ use tracing_subscriber::fmt::MakeWriter;
 
 /// How often a plain line tells about a long phase.
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
+/// Shorter work is done without a word.
+const WORDLESS: Duration = Duration::from_secs(2);
 /// How often a bar is drawn.
 const DRAWS_PER_SECOND: u8 = 8;
 
@@ -72,6 +74,31 @@ impl Screen {
         let bar = self.bars.add(bar.with_style(style.progress_chars("━╸ ")));
         bar.enable_steady_tick(Duration::from_millis(200));
         bar
+    }
+
+    /// Shows that something goes on whose steps nobody counts, once it takes longer than people wait without a word.
+    pub async fn while_long<T>(&self, doing: &str, work: impl Future<Output = T>) -> T {
+        let mut work = std::pin::pin!(work);
+        let begun = Instant::now();
+        if let Ok(done) = tokio::time::timeout(WORDLESS, &mut work).await {
+            return done;
+        }
+        let bar = (self.shown == Shown::Bars)
+            .then(|| self.bar("{spinner} {msg}  {elapsed}", None).with_message(doing.to_owned()));
+        loop {
+            match tokio::time::timeout(LINE_INTERVAL, &mut work).await {
+                Ok(done) => {
+                    if let Some(bar) = bar {
+                        bar.finish_and_clear();
+                    }
+                    return done;
+                }
+                Err(_) if bar.is_none() => {
+                    self.say(format!("{doing}: {} s so far", begun.elapsed().as_secs()))
+                }
+                Err(_) => {}
+            }
+        }
     }
 
     /// Shows the phases of a start; for [`forebay_store::Node::start`].

@@ -15,6 +15,7 @@ use crate::exit::Told;
 use crate::home::{Brought, Connections, Home, host_name};
 use crate::node_report::Reporter;
 use crate::screen::Screen;
+use crate::servers_by_plan::servers_by_plan;
 use crate::signals::Signals;
 
 /// A running node of ours.
@@ -173,14 +174,8 @@ async fn start_node(
     patience: Patience,
     Watched { screen, reporter }: Watched<'_>,
 ) -> anyhow::Result<Started> {
-    let connections = match (&home.brought, private) {
-        (Brought::Yours(connections), _) => (**connections).clone(),
-        (Brought::Private, None) => anyhow::bail!("private servers were not opened"),
-        (Brought::Private, Some(servers)) => {
-            let (redis, postgres) = servers.start().await?;
-            home.private_connections(&redis, &postgres)?
-        }
-    };
+    let limit = (patience == Patience::Configured).then(|| home.settings.connect_timeout());
+    let (connections, plan) = servers_by_plan(home, chain, private, limit, screen).await?;
     let options = NodeOptions {
         redis_url: connections.redis_url.clone(),
         postgres: connections.postgres.clone(),
@@ -191,12 +186,10 @@ async fn start_node(
         holder: holder(),
         // The lock of the data directory is ours, and private servers serve this directory alone.
         holder_is_gone: private.is_some(),
-        connect_timeout: match patience {
-            Patience::Configured => Some(home.settings.connect_timeout()),
-            Patience::Endless => None,
-        },
+        connect_timeout: limit,
         rollback_dir: Some(home.data_dir().to_path_buf()),
         write_log,
+        memory_planned_bytes: plan.needed_bytes,
         on_hard_limit: match home.settings.on_hard_limit {
             OnHardLimit::Rollback => forebay_store::OnHardLimit::Rollback,
             OnHardLimit::Keep => forebay_store::OnHardLimit::Keep,

@@ -192,8 +192,18 @@ impl Stage {
     }
 
     fn flush(&self) {
-        let socket = self.data().join("redis/redis.sock");
-        let flushed = Command::new("redis-cli").arg("-s").arg(socket).arg("flushall").output().unwrap();
+        let folder = self.data().join("redis");
+        let secrets = std::fs::read(folder.join("secrets.json")).unwrap();
+        let secrets: Value = serde_json::from_slice(&secrets).unwrap();
+        let password = secrets["roles"]["forebay-admin"].as_str().unwrap();
+        let mut command = Command::new("redis-cli");
+        command.arg("-s").arg(folder.join("redis.sock")).args([
+            "--user",
+            "forebay-admin",
+            "--pass",
+            password,
+        ]);
+        let flushed = command.args(["--no-auth-warning", "flushall"]).output().unwrap();
         assert!(flushed.status.success(), "{flushed:?}");
     }
 

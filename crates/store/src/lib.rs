@@ -13,6 +13,7 @@ mod guard;
 mod heal;
 mod kept;
 mod latency;
+pub mod memory;
 mod node;
 mod options;
 mod owner;

@@ -19,6 +19,7 @@ use tokio::time::{Interval, MissedTickBehavior};
 use crate::error::{Decision, StoreError, decide};
 use crate::guard::{Guard, Lag, Verdict};
 use crate::latency::Latency;
+use crate::memory::pressure::MemoryWatch;
 use crate::node::Command;
 use crate::options::NodeOptions;
 use crate::progress::{Phase, Progress};
@@ -94,6 +95,10 @@ pub(crate) struct Owner {
     pub(crate) progress: watch::Sender<Progress>,
     /// Beats as long as the loop lives; replaced with the epoch.
     pub(crate) heartbeat: Heartbeat,
+    /// How full Redis is.
+    memory: MemoryWatch,
+    /// When the last command was taken: pauses count from there, whatever comes in between.
+    command_at: tokio::time::Instant,
     pub(crate) suspect: Arc<Notify>,
     pub(crate) observe: Observer,
     ticks: Interval,
@@ -134,11 +139,13 @@ impl Owner {
             retries: 0,
             last_error: None,
             profile,
+            memory: Default::default(),
         });
         let round = writer.resident.round.as_ref().map_or(1, |round| round.round);
         let suspect = Arc::new(Notify::new());
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let memory = MemoryWatch::start(&writer.fast, options.memory_planned_bytes);
         let heartbeat = Heartbeat::start(&writer.fast, epoch, &options, Arc::clone(&suspect));
         let owner = Self {
             writer,
@@ -158,6 +165,8 @@ impl Owner {
             events,
             progress,
             heartbeat,
+            command_at: tokio::time::Instant::now(),
+            memory,
             suspect,
             observe,
             ticks,
@@ -234,7 +243,8 @@ impl Owner {
 
     fn verdict(&mut self) -> Verdict {
         let lag = Lag { operations: self.tail.len(), bytes: self.tail_bytes };
-        self.guard.observe(Instant::now(), &lag, self.is_live())
+        let verdict = self.guard.observe(Instant::now(), &lag, self.is_live());
+        self.memory.slowed(verdict)
     }
 
     /// Whether the tip is close to the clock.
@@ -260,13 +270,14 @@ impl Owner {
         };
         let retry_at = self.waiting.as_ref().map(|waiting| waiting.retry_at);
         let again = tokio::time::sleep_until(retry_at.unwrap_or_else(Instant::now).into());
+        let resume_at = self.command_at + pause;
         let command = async {
             if !pause.is_zero() {
-                tokio::time::sleep(pause).await;
+                tokio::time::sleep_until(resume_at).await;
             }
             commands.recv().await
         };
-        Ok(tokio::select! {
+        let action = tokio::select! {
             biased;
             event = self.events.recv() => event.map_or(Action::SyncerGone, Action::Synced),
             stop = stops.recv() => stop.map_or(Action::Abandoned, Action::Stop),
@@ -274,7 +285,11 @@ impl Owner {
             _ = self.ticks.tick() => Action::Tick,
             () = again, if retry_at.is_some() => Action::ServeAgain,
             command = command, if has_room && retry_at.is_none() => command.map_or(Action::Abandoned, Action::Command),
-        })
+        };
+        if matches!(action, Action::Command(_)) {
+            self.command_at = tokio::time::Instant::now();
+        }
+        Ok(action)
     }
 
     fn check_invariants(&self) -> Result<(), StoreError> {
@@ -355,6 +370,8 @@ impl Owner {
     /// An idle PostgreSQL is asked now and then whether it still is where it was: one that was put back to an older state
     /// must be noticed before the next block.
     async fn tick(&mut self) -> Result<(), StoreError> {
+        let memory = self.memory.latest();
+        self.progress.send_if_modified(|progress| std::mem::replace(&mut progress.memory, memory) != memory);
         self.ticks_seen = self.ticks_seen.wrapping_add(1);
         let durable_after = self.latency.quantiles();
         self.progress.send_if_modified(|progress| {

@@ -6,6 +6,7 @@ use forebay_fast::Position;
 use forebay_ledger::state::Tip;
 
 use crate::latency::Quantiles;
+use crate::memory::MemoryUse;
 use crate::receipt::{Durable, Profile};
 
 /// What the node is doing, in the order of a start.
@@ -97,4 +98,6 @@ pub struct Progress {
     pub last_error: Option<String>,
     /// What an acceptance is worth.
     pub profile: Profile,
+    /// What Redis uses, against the plan and against what it may.
+    pub memory: MemoryUse,
 }

@@ -1,6 +1,8 @@
 //! One module a command.
 
 mod account;
+mod backup;
+mod backup_tools;
 mod block;
 mod delegates;
 mod dump;
@@ -8,8 +10,12 @@ mod feed;
 mod forgers;
 mod generate;
 mod log;
+pub mod memory;
 mod pop;
+mod postgres_conf;
+mod redis_conf;
 mod replay;
+mod restore_backup;
 mod run;
 mod status;
 mod transaction;
@@ -58,7 +64,9 @@ pub async fn run(cli: Cli) -> i32 {
 async fn attempt(cli: Cli, screen: &Screen, output: Output, signals: Signals) -> anyhow::Result<i32> {
     let settings = Settings::load(&cli.common)?;
     logging::start(&cli.common, &settings, &cli.command, screen)?;
-    let context = Context { home: Home::new(settings)?, output, screen: screen.clone(), signals };
+    let mut home = Home::new(settings)?;
+    home.accept_low_memory = cli.common.accept_low_memory;
+    let context = Context { home, output, screen: screen.clone(), signals };
     match cli.command {
         Command::Run(args) => run::run(&context, args).await,
         Command::Replay(args) => replay::run(&context, args).await,
@@ -72,6 +80,11 @@ async fn attempt(cli: Cli, screen: &Screen, output: Output, signals: Signals) ->
         Command::Forgers(args) => forgers::run(&context, args).await,
         Command::Dump(args) => dump::run(&context, args).await,
         Command::Log(args) => log::run(&context, args).await,
+        Command::Memory(args) => memory::run(&context, args).await,
+        Command::RedisConf(args) => redis_conf::run(&context, args).await,
+        Command::PostgresConf(args) => postgres_conf::run(&context, args).await,
+        Command::Backup(args) => backup::save(&context, args).await,
+        Command::RestoreBackup(args) => restore_backup::run(&context, args).await,
         Command::Generate(args) => generate::run(&context, args).await,
     }
 }

@@ -72,7 +72,8 @@ async fn alone(context: &Context, deep: bool) -> anyhow::Result<Verification> {
     }
 }
 
-async fn compare(
+/// Compares, with progress.
+pub async fn compare(
     context: &Context,
     chain: &Chain,
     fast: FastTier,

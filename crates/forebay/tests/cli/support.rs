@@ -141,9 +141,7 @@ impl Place {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let node = RunningNode { child: Some(child), socket };
-        until("the feed's socket is there", || UnixStream::connect(&node.socket).is_ok());
-        node
+        RunningNode::ready(child, socket)
     }
 
     /// Process ids of the private Redis and PostgreSQL, as their own files name them.
@@ -196,6 +194,13 @@ pub struct RunningNode {
 }
 
 impl RunningNode {
+    /// Waits until a child's feed is there.
+    pub fn ready(child: Child, socket: PathBuf) -> Self {
+        let node = Self { child: Some(child), socket };
+        until("the feed's socket is there", || UnixStream::connect(&node.socket).is_ok());
+        node
+    }
+
     pub fn pid(&self) -> i32 {
         i32::try_from(self.child.as_ref().unwrap().id()).unwrap()
     }
