@@ -235,8 +235,9 @@ impl FastTier {
         count: u32,
     ) -> Result<At<Vec<Account>>, FastError> {
         let Some(last) = count.checked_sub(1).map(|more| u64::from(offset) + u64::from(more)) else {
+            let acknowledged = self.acknowledged();
             let head = self.head().await?;
-            self.readable(&head)?;
+            self.readable(&head, acknowledged)?;
             return Ok(At { at: head.point(), value: Vec::new() });
         };
         let ranking = match by {

@@ -461,6 +461,7 @@ impl Owner {
         reach("owner.before_trim");
         let Err(error) = self.writer.trim(&trim).await else {
             reach("owner.after_trim");
+            self.no_trouble_with_redis();
             return Ok(());
         };
         // Trimming twice is harmless; what is written again meanwhile leaves the list.

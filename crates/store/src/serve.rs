@@ -41,10 +41,16 @@ impl Owner {
 
     async fn try_to_serve(&mut self, mut waiting: Waiting) -> Result<(), StoreError> {
         let mut outcome = self.carry_out(&waiting.command.request).await;
-        if let Err(error) = &outcome
-            && self.healed_from(error).await?
-        {
-            outcome = self.carry_out(&waiting.command.request).await;
+        if let Err(error) = &outcome {
+            match self.healed_from(error).await {
+                Ok(true) => outcome = self.carry_out(&waiting.command.request).await,
+                Ok(false) => {}
+                Err(fatal) => {
+                    // The caller is told, too, why the node stops.
+                    let _ = waiting.command.reply.send(Err(told_again(&fatal)));
+                    return Err(fatal);
+                }
+            }
         }
         match &outcome {
             Err(error) if is_redis_away(error) && waiting.since.elapsed() <= self.redis_away_max() => {
@@ -265,18 +271,22 @@ fn answer(reply: Reply, outcome: Result<Accepted, StoreError>) -> Result<(), Sto
             {
                 None
             }
-            Decision::Stop | Decision::Ask | Decision::Retry => Some(match error {
-                // These keep their own kind, and with it their exit code.
-                StoreError::TooFarBehind(message) => StoreError::TooFarBehind(message.clone()),
-                StoreError::Held(message) => StoreError::Held(message.clone()),
-                other => StoreError::Stopped(other.to_string()),
-            }),
+            Decision::Stop | Decision::Ask | Decision::Retry => Some(told_again(error)),
         },
         Ok(_) => None,
     };
     // A caller that went away does not need the answer; the operation stays done.
     let _ = reply.send(outcome);
     fatal.map_or(Ok(()), Err)
+}
+
+/// Why the node stops, for a second listener. These keep their own kind, and with it their exit code.
+fn told_again(error: &StoreError) -> StoreError {
+    match error {
+        StoreError::TooFarBehind(message) => StoreError::TooFarBehind(message.clone()),
+        StoreError::Held(message) => StoreError::Held(message.clone()),
+        other => StoreError::Stopped(other.to_string()),
+    }
 }
 
 /// Away, or just back and not made sure of.

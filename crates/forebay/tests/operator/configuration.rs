@@ -35,10 +35,15 @@ impl Yours {
     }
 
     fn run(&self, arguments: &[&str]) -> Ended {
-        let postgres = self.servers.postgres().connection_string(SUPERUSER).unwrap();
+        self.run_as(&self.servers.postgres().connection_string(SUPERUSER).unwrap(), arguments)
+    }
+
+    /// With a writer's address of one's own.
+    fn run_as(&self, writer: &str, arguments: &[&str]) -> Ended {
+        let admin = self.servers.postgres().connection_string(SUPERUSER).unwrap();
         let redis = self.servers.redis().redis_url();
         let mut all = arguments.to_vec();
-        all.extend(["--redis-url", &redis, "--postgres-url", &postgres, "--postgres-admin-url", &postgres]);
+        all.extend(["--redis-url", &redis, "--postgres-url", writer, "--postgres-admin-url", &admin]);
         self.place.run_here(&all)
     }
 
@@ -203,4 +208,16 @@ fn a_file_for_a_server_of_yours_starts_one_that_passes_the_check() {
     let report = report.with_code(0).json();
     assert_eq!(report["findings"], Value::Array(Vec::new()), "{report}");
     replayed.with_code(0);
+}
+
+#[test]
+fn servers_of_yours_are_planned_for_before_the_first_start() {
+    let Some(yours) = Yours::start(&[], &[]) else { return };
+    // Neither the writer's role nor its database is there yet.
+    let admin = yours.servers.postgres().connection_string(SUPERUSER).unwrap();
+    let writer = admin.replace(&format!("user='{SUPERUSER}'"), "user='my_writer'");
+    assert_ne!(writer, admin);
+    assert!(yours.run_as(&writer, &["redis-conf"]).with_code(0).stdout.contains("maxmemory "));
+    let plan = yours.run_as(&writer, &["memory", "--json"]).json();
+    assert!(plan["neededBytes"].as_u64().unwrap() > 0, "{plan}");
 }
