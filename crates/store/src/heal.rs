@@ -189,6 +189,7 @@ impl Owner {
         self.retention =
             Retention::after_restore(&self.options.limits, restored.kept, restored.outbox, height, round);
         self.writer.fast.raise_floor(self.position());
+        self.counts.redis_restores += 1;
         self.show();
         Ok(())
     }

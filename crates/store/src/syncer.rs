@@ -11,6 +11,7 @@ use forebay_failpoint::reach;
 use forebay_slow::{Committed, ErrorKind, Position, SlowOperation, SlowWriter};
 use tokio::sync::mpsc;
 use tokio_postgres::Config;
+use tracing::Instrument as _;
 
 use crate::error::{Decision, StoreError, decide};
 use crate::write_log::{AttemptOutcome, Failure, LoggedAttempt, LoggedTip, WriteLog};
@@ -104,7 +105,7 @@ impl Syncer {
     /// Commits batches until there are none, or one fails for good.
     pub(crate) async fn run(mut self, mut batches: mpsc::Receiver<Batch>, events: mpsc::Sender<SyncEvent>) {
         while let Some(batch) = batches.recv().await {
-            let event = match self.commit(&batch, &events).await {
+            let event = match self.commit(&batch, &events).instrument(span_of(&batch)).await {
                 Ok(Outcome::Committed(_) | Outcome::Durable) => SyncEvent::Durable { seq: batch.new_seq },
                 Ok(Outcome::Behind(found)) => SyncEvent::Behind { found },
                 Ok(Outcome::Unanswered(error)) => SyncEvent::Unanswered { error },
@@ -248,6 +249,20 @@ impl Syncer {
             outcome,
         });
     }
+}
+
+/// What log lines about a batch are said within; a question is none.
+fn span_of(batch: &Batch) -> tracing::Span {
+    if batch.operations.is_empty() {
+        return tracing::Span::none();
+    }
+    tracing::info_span!(
+        "batch",
+        epoch = batch.epoch,
+        from_seq = batch.expected_seq + 1,
+        to_seq = batch.new_seq,
+        operations = batch.operations.len()
+    )
 }
 
 /// The rows themselves are refused, and will be again.
