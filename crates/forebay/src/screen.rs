@@ -2,11 +2,13 @@
 //! with log lines above the bars.
 
 use std::io::{self, IsTerminal as _, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use forebay_store::{Phase, PhaseProgress};
-use indicatif::{HumanCount, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanCount, HumanDuration, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::json;
 use tracing_subscriber::fmt::MakeWriter;
 
 /// How often a plain line tells about a long phase.
@@ -32,6 +34,8 @@ pub enum Shown {
 pub struct Screen {
     bars: MultiProgress,
     shown: Shown,
+    /// Lines are objects, as those of the log are.
+    json: Arc<AtomicBool>,
 }
 
 impl Screen {
@@ -46,7 +50,12 @@ impl Screen {
             Shown::Bars => ProgressDrawTarget::stderr_with_hz(DRAWS_PER_SECOND),
             _ => ProgressDrawTarget::hidden(),
         };
-        Self { bars: MultiProgress::with_draw_target(target), shown }
+        Self { bars: MultiProgress::with_draw_target(target), shown, json: Arc::default() }
+    }
+
+    /// From now on each line is a JSON object, as those of the log are.
+    pub fn speak_json(&self) {
+        self.json.store(true, Ordering::Relaxed);
     }
 
     /// How progress is shown.
@@ -63,8 +72,25 @@ impl Screen {
 
     /// A line for people, in any case.
     pub fn always(&self, line: impl AsRef<str>) {
+        self.line("INFO", line.as_ref());
+    }
+
+    /// Why the program ends.
+    pub fn failure(&self, text: &str) {
+        self.line("ERROR", text);
+    }
+
+    fn line(&self, level: &str, text: &str) {
+        let line = match self.json.load(Ordering::Relaxed) {
+            false => text.to_owned(),
+            true => {
+                let timestamp = humantime::format_rfc3339_micros(SystemTime::now()).to_string();
+                json!({ "timestamp": timestamp, "level": level, "message": text, "target": "forebay" })
+                    .to_string()
+            }
+        };
         // Nobody can be told that stderr is gone.
-        self.bars.suspend(|| drop(writeln!(io::stderr(), "{}", line.as_ref())));
+        self.bars.suspend(|| drop(writeln!(io::stderr(), "{line}")));
     }
 
     /// A bar of so many steps.
@@ -116,6 +142,7 @@ pub struct Phases {
 struct Current {
     phase: Phase,
     bar: Option<ProgressBar>,
+    begun: Instant,
     told: Instant,
 }
 
@@ -154,7 +181,7 @@ impl Phases {
             };
             self.screen.bar(template, progress.total).with_prefix(progress.phase.name())
         });
-        Current { phase: progress.phase, bar, told: Instant::now() }
+        Current { phase: progress.phase, bar, begun: Instant::now(), told: Instant::now() }
     }
 
     fn advance(&self, current: &mut Current, progress: &PhaseProgress) {
@@ -172,13 +199,34 @@ impl Phases {
             bar.set_position(progress.done);
         } else if current.told.elapsed() >= LINE_INTERVAL {
             current.told = Instant::now();
-            let of = progress.total.map_or_else(String::new, |total| format!(" of {}", HumanCount(total)));
-            self.screen.say(format!("{}: {}{of}", progress.phase.name(), HumanCount(progress.done)));
+            let how_far = how_far(progress.done, progress.total, current.begun.elapsed());
+            self.screen.say(format!("{}: {how_far}", progress.phase.name()));
         }
     }
 }
 
-const PHASE_BAR: &str = "{prefix:>9} {bar:30} {human_pos} of {human_len}  {eta} left";
+const PHASE_BAR: &str = "{prefix:>9} {bar:30} {human_pos} of {human_len}  {per_sec}  {eta} left";
+
+/// `3,000 of 9,000, 1,000/s, 6s left`: what a bar says, for a plain line.
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "rates for people"
+)]
+pub fn how_far(done: u64, total: Option<u64>, elapsed: Duration) -> String {
+    let rate = done as f64 / elapsed.as_secs_f64().max(0.001);
+    let (done_text, rate_text) = (HumanCount(done), HumanCount(rate as u64));
+    match total {
+        None => format!("{done_text}, {rate_text}/s"),
+        Some(total) if done == 0 => format!("0 of {}", HumanCount(total)),
+        Some(total) => {
+            let left = Duration::from_secs((total.saturating_sub(done) as f64 / rate) as u64);
+            let (total, left) = (HumanCount(total), HumanDuration(left));
+            format!("{done_text} of {total}, {rate_text}/s, {left} left")
+        }
+    }
+}
 
 /// A log line is written as a whole, above the bars.
 #[derive(Clone)]
@@ -213,5 +261,18 @@ impl<'a> MakeWriter<'a> for LogWriter {
 
     fn make_writer(&'a self) -> LogLine {
         LogLine { screen: self.0.clone(), bytes: Vec::new() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_says_rate_and_time_left() {
+        let seconds = Duration::from_secs(3);
+        assert_eq!(how_far(3_000, Some(9_000), seconds), "3,000 of 9,000, 1,000/s, 6 seconds left");
+        assert_eq!(how_far(0, Some(9_000), seconds), "0 of 9,000");
+        assert_eq!(how_far(3_000, None, seconds), "3,000, 1,000/s");
     }
 }

@@ -14,6 +14,7 @@ use crate::chain::Chain;
 use crate::exit::Told;
 use crate::home::{Brought, Connections, Home, host_name};
 use crate::node_report::Reporter;
+use crate::observe::Observed;
 use crate::screen::Screen;
 use crate::servers_by_plan::servers_by_plan;
 use crate::signals::Signals;
@@ -32,6 +33,7 @@ pub struct Session {
     screen: Screen,
     reporter: Reporter,
     reporting: JoinHandle<()>,
+    observed: Observed,
     _lock: DataDirLock,
 }
 
@@ -58,7 +60,23 @@ impl Session {
         screen: &Screen,
         signals: &Signals,
     ) -> anyhow::Result<Self> {
+        Self::start_observed(home, command, patience, screen, signals, &Observed::default()).await
+    }
+
+    /// The same, seen by `observed` from its first phase to its end.
+    ///
+    /// # Errors
+    /// See [`Session::start`].
+    pub async fn start_observed(
+        home: &Home,
+        command: &str,
+        patience: Patience,
+        screen: &Screen,
+        signals: &Signals,
+        observed: &Observed,
+    ) -> anyhow::Result<Self> {
         let chain = Chain::load(&home.settings)?;
+        observed.network(&chain.profile.name);
         let lock = home.lock(command).await?;
         chain.remember(home.data_dir())?;
         // A file that cannot be opened is known before anything is started.
@@ -68,14 +86,19 @@ impl Session {
             Brought::Yours(_) => None,
             Brought::Private => Some(home.private_servers().await?),
         };
-        let reporter = Reporter::new(home.data_dir());
-        let watched = Watched { screen, reporter: &reporter };
+        let limits = home.settings.limits.limits();
+        let reporter = Reporter::new(home.data_dir(), &limits);
+        let watched = Watched { screen, reporter: &reporter, observed };
         let started = tokio::select! {
             started = start_node(home, &chain, private.as_ref(), write_log, patience, watched) => started,
             () = signals.asked() => Err(interrupted("while the node was starting")),
         };
+        if let Ok(started) = &started {
+            observed.running(&started.node, &chain.profile, limits);
+        }
         match started {
             Ok(started) => Ok(Self {
+                observed: observed.clone(),
                 reporting: reporter.follow(started.node.watch()),
                 reporter,
                 node: started.node,
@@ -88,6 +111,7 @@ impl Session {
                 _lock: lock,
             }),
             Err(error) => {
+                observed.ended();
                 reporter.ended();
                 if let Some(servers) = &private
                     && let Err(another) = stop_if_nothing_is_lost(servers, screen).await
@@ -132,6 +156,7 @@ impl Session {
 
     async fn wind_up(mut self) -> anyhow::Result<Stopped> {
         let ended = self.running.ended().await;
+        self.observed.ended();
         self.reporting.abort();
         self.reporter.ended();
         let stopped = ended.context("the node stopped")?;
@@ -164,6 +189,7 @@ struct Started {
 struct Watched<'a> {
     screen: &'a Screen,
     reporter: &'a Reporter,
+    observed: &'a Observed,
 }
 
 async fn start_node(
@@ -172,7 +198,7 @@ async fn start_node(
     private: Option<&PrivateServers>,
     write_log: Option<Arc<WriteLog>>,
     patience: Patience,
-    Watched { screen, reporter }: Watched<'_>,
+    Watched { screen, reporter, observed }: Watched<'_>,
 ) -> anyhow::Result<Started> {
     let limit = (patience == Patience::Configured).then(|| home.settings.connect_timeout());
     let (connections, plan) = servers_by_plan(home, chain, private, limit, screen).await?;
@@ -198,9 +224,10 @@ async fn start_node(
     let phases = screen.phases();
     let observer: Observer = {
         let phases = Arc::clone(&phases);
-        let reporter = reporter.clone();
+        let (reporter, observed) = (reporter.clone(), observed.clone());
         Arc::new(move |progress| {
             phases.observe(progress.clone());
+            observed.step(progress.clone());
             reporter.starting(progress);
         })
     };

@@ -99,8 +99,10 @@ fn generate(
     fs::create_dir_all(&args.out).with_context(|| format!("making the folder {}", args.out.display()))?;
     write(&paths.secrets, 0o600, |out| files::write_secrets(out, &network))?;
     write(&paths.genesis, 0o644, |out| files::write_genesis(out, &network))?;
-    let bar = screen
-        .bar("{prefix:>9} {bar:30} {human_pos} of {human_len} blocks  {eta} left", Some(args.blocks.into()));
+    let bar = screen.bar(
+        "{prefix:>9} {bar:30} {human_pos} of {human_len} blocks  {per_sec}  {eta} left",
+        Some(args.blocks.into()),
+    );
     bar.set_prefix("generate");
     let mut transactions = 0;
     let mut block_id = None;
