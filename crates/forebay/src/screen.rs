@@ -15,6 +15,8 @@ use tracing_subscriber::fmt::MakeWriter;
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
 /// Shorter work is done without a word.
 const WORDLESS: Duration = Duration::from_secs(2);
+/// How often a bar's figures are asked for.
+const BAR_INTERVAL: Duration = Duration::from_millis(250);
 /// How often a bar is drawn.
 const DRAWS_PER_SECOND: u8 = 8;
 
@@ -127,6 +129,37 @@ impl Screen {
         }
     }
 
+    /// Shows how what is left becomes less, once it takes longer than people wait without a word.
+    pub async fn while_counting_down<T>(
+        &self,
+        doing: &str,
+        left: impl Fn() -> u64,
+        work: impl Future<Output = T>,
+    ) -> T {
+        let mut work = std::pin::pin!(work);
+        let (begun, total) = (Instant::now(), left());
+        if let Ok(done) = tokio::time::timeout(WORDLESS, &mut work).await {
+            return done;
+        }
+        let bar = (self.shown == Shown::Bars).then(|| {
+            self.bar(COUNT_DOWN_BAR, Some(total)).with_message(doing.to_owned()).with_elapsed(begun.elapsed())
+        });
+        loop {
+            let pause = if bar.is_some() { BAR_INTERVAL } else { LINE_INTERVAL };
+            if let Ok(done) = tokio::time::timeout(pause, &mut work).await {
+                if let Some(bar) = bar {
+                    bar.finish_and_clear();
+                }
+                return done;
+            }
+            let done = total.saturating_sub(left());
+            match &bar {
+                Some(bar) => bar.set_position(done),
+                None => self.say(format!("{doing}: {}", how_far(done, Some(total), begun.elapsed()))),
+            }
+        }
+    }
+
     /// Shows the phases of a start; for [`forebay_store::Node::start`].
     pub fn phases(&self) -> Arc<Phases> {
         Arc::new(Phases { screen: self.clone(), current: Mutex::new(None) })
@@ -205,9 +238,10 @@ impl Phases {
     }
 }
 
+const COUNT_DOWN_BAR: &str = "{msg} {bar:30} {human_pos} of {human_len}  {per_sec}  {eta} left";
 const PHASE_BAR: &str = "{prefix:>9} {bar:30} {human_pos} of {human_len}  {per_sec}  {eta} left";
 
-/// `3,000 of 9,000, 1,000/s, 6s left`: what a bar says, for a plain line.
+/// `3,000 of 9,000, 1,000/s, 6 seconds left`: what a bar says, for a plain line.
 #[expect(
     clippy::cast_precision_loss,
     clippy::cast_possible_truncation,
@@ -215,17 +249,19 @@ const PHASE_BAR: &str = "{prefix:>9} {bar:30} {human_pos} of {human_len}  {per_s
     reason = "rates for people"
 )]
 pub fn how_far(done: u64, total: Option<u64>, elapsed: Duration) -> String {
-    let rate = done as f64 / elapsed.as_secs_f64().max(0.001);
-    let (done_text, rate_text) = (HumanCount(done), HumanCount(rate as u64));
-    match total {
-        None => format!("{done_text}, {rate_text}/s"),
-        Some(total) if done == 0 => format!("0 of {}", HumanCount(total)),
-        Some(total) => {
-            let left = Duration::from_secs((total.saturating_sub(done) as f64 / rate) as u64);
-            let (total, left) = (HumanCount(total), HumanDuration(left));
-            format!("{done_text} of {total}, {rate_text}/s, {left} left")
-        }
-    }
+    let of = total.map(|total| format!(" of {}", HumanCount(total))).unwrap_or_default();
+    let rate = HumanCount((done as f64 / elapsed.as_secs_f64().max(0.001)) as u64);
+    let left = total.and_then(|total| time_left(done, total, elapsed));
+    let left = left.map(|left| format!(", {left} left")).unwrap_or_default();
+    format!("{}{of}, {rate}/s{left}", HumanCount(done))
+}
+
+/// At the rate so far; `None` before anything was done.
+#[expect(clippy::cast_precision_loss, reason = "a guess for people")]
+pub fn time_left(done: u64, total: u64, elapsed: Duration) -> Option<HumanDuration> {
+    let share = total.saturating_sub(done) as f64 / (done > 0).then_some(done)? as f64;
+    let left = Duration::try_from_secs_f64(elapsed.as_secs_f64() * share).ok()?;
+    Some(HumanDuration(left))
 }
 
 /// A log line is written as a whole, above the bars.
@@ -272,7 +308,7 @@ mod tests {
     fn a_line_says_rate_and_time_left() {
         let seconds = Duration::from_secs(3);
         assert_eq!(how_far(3_000, Some(9_000), seconds), "3,000 of 9,000, 1,000/s, 6 seconds left");
-        assert_eq!(how_far(0, Some(9_000), seconds), "0 of 9,000");
+        assert_eq!(how_far(0, Some(9_000), seconds), "0 of 9,000, 0/s");
         assert_eq!(how_far(3_000, None, seconds), "3,000, 1,000/s");
     }
 }

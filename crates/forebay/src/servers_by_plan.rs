@@ -71,7 +71,7 @@ async fn start_private(
     limit: Option<Duration>,
     screen: &Screen,
 ) -> anyhow::Result<(Connections, MemoryPlan)> {
-    let postgres = servers.start_postgres().await?;
+    let postgres = screen.while_long("starting PostgreSQL", servers.start_postgres()).await?;
     let census = census(home, chain, &home.private_writer(&postgres)?, limit, screen).await?;
     let running = match servers.running_redis().await? {
         Some(redis) => Some(known_redis(home, &patiently(&redis.redis_url(), chain, limit).await?).await?),
@@ -81,7 +81,8 @@ async fn start_private(
     planning::let_start(&plan, home.accept_low_memory, screen).await?;
 
     let conf = private_redis_conf(home, chain, servers, &plan).await?;
-    let redis = servers.with_redis_conf(conf.text()).start_redis().await?;
+    let with_conf = servers.with_redis_conf(conf.text());
+    let redis = screen.while_long("starting Redis", with_conf.start_redis()).await?;
     if redis.is_adopted() {
         servers.set_redis_maxmemory(conf.maxmemory_bytes).await?;
     }

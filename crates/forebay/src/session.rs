@@ -137,7 +137,10 @@ impl Session {
     /// What stopped the node before. Private servers stay then, for the next start to adopt.
     pub async fn stop(self) -> anyhow::Result<Stopped> {
         self.node.stop(self.drain_max).await;
-        self.wind_up().await
+        let node = self.node.watch();
+        let left = move || node.borrow().lag_operations as u64;
+        let screen = self.screen.clone();
+        screen.while_counting_down("bringing to PostgreSQL what it lacks", left, self.wind_up()).await
     }
 
     /// After a failure: the node is stopped in order if it still runs. The failure that it ended with, if any, is the

@@ -408,7 +408,7 @@ impl Owner {
             SyncEvent::Durable { seq } => self.durable_to(seq).await,
             SyncEvent::Behind { found } => self.feed_again(found).await,
             SyncEvent::Retrying { attempt, error, wait } => {
-                tracing::debug!(attempt, wait_ms = wait.as_millis(), "the Syncer tries again");
+                tracing::debug!(attempt, wait_ms = whole_ms(wait), "the Syncer tries again");
                 self.trouble_with_postgres(error);
                 Ok(())
             }
@@ -435,7 +435,7 @@ impl Owner {
                 self.counts.transactions_durable += row.block.transactions.len() as u64;
             }
             if is_live && took > self.options.limits.durable_within {
-                let (height, took_ms) = (unsynced.height, took.as_millis());
+                let (height, took_ms) = (unsynced.height, whole_ms(took));
                 tracing::warn!(height, took_ms, "a block took long to become durable");
             }
             self.durable =
@@ -452,7 +452,14 @@ impl Owner {
         self.counts.batches_durable += u64::from(count > 0);
         self.slow_trouble = None;
         self.show();
-        self.trim(TRIM_AT_LEAST).await
+        let outcome = self.trim(TRIM_AT_LEAST).await;
+        let kept = self.retention.kept(self.durable.seq, self.durable.height);
+        // Whoever waits for the durable position has been told; nobody waits for this.
+        self.progress.send_if_modified(|progress| {
+            progress.kept = kept;
+            false
+        });
+        outcome
     }
 
     /// Removes from Redis what is durable and old enough.
@@ -559,6 +566,11 @@ pub struct Stopped {
     pub durable: Durable,
     /// Operations that stayed in the outbox; the next start drains them.
     pub left_in_outbox: usize,
+}
+
+/// For the log: its numbers have 64 bits.
+pub(crate) fn whole_ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn syncer_gone() -> StoreError {

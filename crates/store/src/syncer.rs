@@ -14,6 +14,7 @@ use tokio_postgres::Config;
 use tracing::Instrument as _;
 
 use crate::error::{Decision, StoreError, decide};
+use crate::owner::whole_ms;
 use crate::write_log::{AttemptOutcome, Failure, LoggedAttempt, LoggedTip, WriteLog};
 
 /// Operations to be committed in one transaction. Without operations: a question whether PostgreSQL still is where it was.
@@ -198,7 +199,7 @@ impl Syncer {
             }
             self.record(&attempt, AttemptOutcome::Retry(Failure::from(&error)));
             let wait = back_off.next(decision == Decision::RetrySlowly);
-            tracing::warn!(attempt = back_off.attempt(), wait_ms = wait.as_millis(), %error, "PostgreSQL did not take a batch; trying again");
+            tracing::warn!(attempt = back_off.attempt(), wait_ms = whole_ms(wait), %error, "PostgreSQL did not take a batch; trying again");
             let event = SyncEvent::Retrying { attempt: back_off.attempt(), error: error.to_string(), wait };
             if events.send(event).await.is_err() {
                 return Err(StoreError::Stopped(

@@ -4,6 +4,7 @@
 //! reached, so it is told and does not count.
 
 use forebay_store::{Pace, Phase, PhaseProgress, Progress};
+use indicatif::{HumanBytes, HumanCount};
 use serde::Serialize;
 
 /// A part, and what is to be said of it.
@@ -93,19 +94,20 @@ fn redis(progress: &Progress) -> Part {
 }
 
 fn postgres(progress: &Progress) -> Part {
+    let taken = if progress.pace == Pace::Waiting { "" } else { ", blocks are still taken" };
     let (ok, reason) = match (&progress.postgres_error, progress.no_progress_since) {
         (None, _) => (true, "follows".to_owned()),
-        (Some(error), Some(since)) => (
-            false,
-            format!("{} s without progress, blocks are still taken: {error}", since.elapsed().as_secs()),
-        ),
+        (Some(error), Some(since)) => {
+            (false, format!("{} s without progress{taken}: {error}", since.elapsed().as_secs()))
+        }
         (Some(error), None) => (false, format!("nothing waits for it: {error}")),
     };
     Part { part: "postgres", ok, required: false, reason }
 }
 
 fn lag(progress: &Progress) -> Part {
-    let lag = format!("{} operations, {} bytes are not durable", progress.lag_operations, progress.lag_bytes);
+    let (operations, bytes) = (progress.lag_operations as u64, progress.lag_bytes as u64);
+    let lag = format!("{} operations, {} are not durable", HumanCount(operations), HumanBytes(bytes));
     let (ok, reason) = match progress.pace {
         Pace::Waiting => {
             (false, format!("at the limit, no block is taken before PostgreSQL has caught up: {lag}"))
@@ -120,15 +122,14 @@ fn lag(progress: &Progress) -> Part {
 
 fn memory(progress: &Progress) -> Part {
     let memory = &progress.memory;
+    let used = HumanBytes(memory.used_bytes);
     let of = match memory.maxmemory_bytes {
         0 => "no maxmemory".to_owned(),
-        max => format!("of {max}"),
+        max => format!("of {}", HumanBytes(max)),
     };
     let reason = match memory.is_slowed {
-        true => {
-            format!("Redis is filling up, blocks are taken more slowly: {} bytes {of}", memory.used_bytes)
-        }
-        false => format!("{} bytes {of}", memory.used_bytes),
+        true => format!("Redis is filling up, blocks are taken more slowly: {used}, {of}"),
+        false => format!("{used}, {of}"),
     };
     Part { part: "memory", ok: !memory.is_slowed, required: false, reason }
 }

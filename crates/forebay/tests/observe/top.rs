@@ -25,13 +25,15 @@ fn top_shows_a_running_node_and_q_quits() {
         terminal.until(word);
     }
     // Its tip, as it stands there.
-    terminal.until("30");
-    assert_eq!(terminal.line("q").end().0, Some(0));
+    terminal.until("#30");
+    terminal.line("q");
+    assert_eq!(terminal.end().0, Some(0));
     node.end(Signal::TERM).with_code(0);
 
     let mut terminal = Terminal::start(&mut top(&place));
     terminal.until("waits");
-    assert_eq!(terminal.line("q").end().0, Some(0));
+    terminal.line("q");
+    assert_eq!(terminal.end().0, Some(0));
 }
 
 #[test]

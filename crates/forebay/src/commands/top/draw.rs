@@ -16,7 +16,7 @@ use crate::node_report::{NodeReport, Tips, unix_ms};
 /// Below that nothing can be read.
 const WIDTH_MIN: u16 = 60;
 /// See `WIDTH_MIN`.
-const HEIGHT_MIN: u16 = 18;
+const HEIGHT_MIN: u16 = 20;
 /// A report that is older was not written for a while: the process is stopped, or its disk is.
 const STALE_AFTER_MS: u64 = 5_000;
 
@@ -81,7 +81,7 @@ fn header(frame: &mut Frame<'_>, area: Rect, title: &Title, look: &Look) {
 }
 
 fn node(frame: &mut Frame<'_>, area: Rect, report: &NodeReport, samples: &Samples) {
-    let rows = [Constraint::Length(5), Constraint::Min(5), Constraint::Length(4), Constraint::Length(4)];
+    let rows = [Constraint::Length(5), Constraint::Min(5), Constraint::Length(4), Constraint::Length(5)];
     let [top, lag_area, memory_area, trouble_area] = Layout::vertical(rows).areas(area);
     match &report.tips {
         Some(tips) => {
@@ -201,7 +201,9 @@ fn memory(frame: &mut Frame<'_>, area: Rect, report: &NodeReport) {
         (report.memory_used_bytes, report.memory_planned_bytes, report.memory_max_bytes);
     // Without maxmemory the plan is what there is to compare with.
     let full = ratio(used, if max > 0 { max } else { planned });
-    let gauge = Gauge::default().ratio(full).gauge_style(colored(match report.memory_slowed {
+    let whole = if max > 0 { "maxmemory" } else { "the plan" };
+    let label = format!("{:.1}% of {whole}", full * 100.0);
+    let gauge = Gauge::default().ratio(full).label(label).gauge_style(colored(match report.memory_slowed {
         true => Color::Red,
         false => alarm(full),
     }));
@@ -224,7 +226,7 @@ fn trouble(frame: &mut Frame<'_>, area: Rect, report: &NodeReport, samples: &Sam
     let retries = match &report.tips {
         None => format!("retries of this start: {}", report.retries),
         Some(_) => format!(
-            "retries: Redis {}, PostgreSQL {}   Redis restored {} times   {} blocks taken back, {} requests refused",
+            "retries: Redis {}, PostgreSQL {}; restores: {}; taken back: {}; refused: {}",
             HumanCount(counts.redis_failures),
             HumanCount(counts.postgres_failures),
             HumanCount(counts.redis_restores),
@@ -240,7 +242,8 @@ fn trouble(frame: &mut Frame<'_>, area: Rect, report: &NodeReport, samples: &Sam
         (None, None) => (Color::Reset, "no error seen".to_owned()),
     };
     let text = vec![Line::from(retries), Line::styled(last, colored(color))];
-    frame.render_widget(Paragraph::new(text).block(Block::bordered().title(" Trouble ")), area);
+    let block = Block::bordered().title(" Trouble ");
+    frame.render_widget(Paragraph::new(text).wrap(Wrap { trim: true }).block(block), area);
 }
 
 fn alarm(close: f64) -> Color {
