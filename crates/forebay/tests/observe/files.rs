@@ -181,7 +181,8 @@ fn the_documentation_has_every_metric_and_no_other() {
         let row = format!("| `{}` | {kind} |{labels} | {} |\n", metric.name, metric.help);
         assert!(text.contains(&row), "docs/metrics.md lacks:\n{row}");
     }
-    for word in metric_words(&text) {
+    // A crate, in an example of a log filter.
+    for word in metric_words(&text).filter(|word| *word != "forebay_store") {
         assert!(ALL.iter().any(|metric| metric.name == word), "{word} does not exist");
     }
 }

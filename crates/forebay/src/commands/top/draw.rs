@@ -98,21 +98,21 @@ fn node(frame: &mut Frame<'_>, area: Rect, report: &NodeReport, samples: &Sample
 }
 
 fn tips_of(frame: &mut Frame<'_>, area: Rect, tips: &Tips) {
-    let line = |tier: &str, height: u32, id: &Option<String>, seq: u64| {
+    let line = |tier: &str, height: u32, id: &Option<String>| {
         let id = id.as_deref().unwrap_or("none");
         Line::from(vec![
             Span::raw(format!("{tier:<11}")),
             Span::styled(format!("{:>11}", HumanCount(height.into()).to_string()), bold()),
-            Span::raw(format!("  {id:>20}  #{seq}")),
+            Span::raw(format!("  {id:>20}")),
         ])
     };
     let behind = i64::from(tips.accepted_height) - i64::from(tips.durable_height);
     let text = vec![
-        line("Redis", tips.accepted_height, &tips.accepted_id, tips.accepted_seq),
-        line("PostgreSQL", tips.durable_height, &tips.durable_id, tips.durable_seq),
+        line("Redis", tips.accepted_height, &tips.accepted_id),
+        line("PostgreSQL", tips.durable_height, &tips.durable_id),
         Line::from(match behind {
-            0 => "PostgreSQL has the tip".to_owned(),
-            _ => format!("PostgreSQL is {behind} blocks behind"),
+            0 => format!("PostgreSQL has the tip; operation {}", tips.accepted_seq),
+            _ => format!("{behind} blocks behind; operation {} of {}", tips.durable_seq, tips.accepted_seq),
         }),
     ];
     frame.render_widget(Paragraph::new(text).block(Block::bordered().title(" Tips ")), area);
@@ -310,7 +310,15 @@ mod tests {
             memory_planned_bytes: 50 << 20,
             memory_max_bytes: 128 << 20,
             last_error: Some("connection refused".to_owned()),
-            tips: Some(Tips { epoch: 4, accepted_height: 1_205, durable_height: 1_200, ..Tips::default() }),
+            tips: Some(Tips {
+                epoch: 4,
+                accepted_height: 1_205,
+                durable_height: 1_200,
+                accepted_seq: 1_205,
+                durable_seq: 1_200,
+                accepted_id: Some(u64::MAX.to_string()),
+                ..Tips::default()
+            }),
             counts: CountsReport {
                 blocks_accepted: blocks,
                 transactions_accepted: blocks * 25,
@@ -336,8 +344,8 @@ mod tests {
         for text in [
             "rise-devnet  ready  epoch 4  process 7",
             "q quits",
-            "1,205",
-            "PostgreSQL is 5 blocks behind",
+            "1,205  18446744073709551615│",
+            "5 blocks behind; operation 1200 of 1205",
             "10.0",
             "250.0",
             "5 of 1,000 operations   2.00 KiB of 256.00 MiB   3 s",
