@@ -1,12 +1,15 @@
 //! A command that writes: the data directory's lock, the servers, the node; and their end in the right order.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use forebay_fast::Holder;
 use forebay_servers::{DataDirLock, PrivateServers, RedisProfile};
-use forebay_store::{Node, NodeOptions, Observer, Profile, Running, Stopped, StoreError, WriteLog};
+use forebay_store::{
+    Node, NodeOptions, Observer, Phase, PhaseProgress, Profile, Running, Stopped, StoreError, WriteLog,
+};
 use tokio::task::JoinHandle;
 
 use crate::args::OnHardLimit;
@@ -204,7 +207,18 @@ async fn start_node(
     Watched { screen, reporter, observed }: Watched<'_>,
 ) -> anyhow::Result<Started> {
     let limit = (patience == Patience::Configured).then(|| home.settings.connect_timeout());
-    let (connections, plan) = servers_by_plan(home, chain, private, limit, screen).await?;
+    // The plan asks both servers, and waits for them as long as the start may.
+    let retries = AtomicU64::new(0);
+    let tell = |last_error: Option<String>| {
+        let failed = u64::from(last_error.is_some());
+        let retries = retries.fetch_add(failed, Ordering::Relaxed) + failed;
+        let step = PhaseProgress { retries, last_error, ..PhaseProgress::new(Phase::Setup, 0, None) };
+        observed.step(step.clone());
+        reporter.starting(step);
+    };
+    tell(None);
+    let waits = |error| tell(Some(error));
+    let (connections, plan) = servers_by_plan(home, chain, private, limit, screen, &waits).await?;
     let options = NodeOptions {
         redis_url: connections.redis_url.clone(),
         postgres: connections.postgres.clone(),

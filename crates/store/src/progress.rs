@@ -12,7 +12,7 @@ use crate::receipt::{Durable, Profile};
 /// What the node is doing, in the order of a start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
-    /// Roles, schema and code of PostgreSQL are made or brought up to date.
+    /// Servers are started or waited for, memory is planned; roles, schema and code of PostgreSQL are made or brought up to date.
     Setup,
     /// The chain is claimed in both tiers.
     Claim,

@@ -23,8 +23,6 @@ const PHASES: [Phase; 9] = [
     Phase::Stopping,
     Phase::Stopped,
 ];
-/// Before the store's own first phase.
-const SERVERS: &str = "servers";
 
 /// A recorder of its own: nothing is global. Cheap to clone.
 #[derive(Clone)]
@@ -119,7 +117,7 @@ fn of_any_state(seen: &Seen) {
         gauge!(names::BUILD_INFO.name, &labels).set(1.0);
     }
     let readiness = seen.readiness();
-    for phase in PHASES.map(Phase::name).into_iter().chain([SERVERS]) {
+    for phase in PHASES.map(Phase::name) {
         set_one(names::PHASE, phase, truth(phase == readiness.phase));
     }
     set(names::READY, truth(readiness.ready));

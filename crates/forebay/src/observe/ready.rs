@@ -43,7 +43,7 @@ impl Readiness {
     /// Before the node's loop runs.
     pub fn of_start(step: Option<&PhaseProgress>) -> Self {
         let (phase, mut reason) = match step {
-            None => ("servers", "starting or finding the servers, and planning memory".to_owned()),
+            None => (Phase::Setup.name(), "starting".to_owned()),
             Some(PhaseProgress { phase, done, total: Some(total), .. }) => {
                 (phase.name(), format!("starting: {}, {done} of {total}", phase.name()))
             }
@@ -141,7 +141,7 @@ mod tests {
     #[test]
     fn a_start_says_its_phase_its_steps_and_what_it_waits_for() {
         let servers = Readiness::of_start(None);
-        assert_eq!((servers.ready, servers.phase.as_str()), (false, "servers"));
+        assert_eq!((servers.ready, servers.phase.as_str()), (false, "setup"));
         let mut step = PhaseProgress::new(Phase::Restore, 3, Some(9));
         step.last_error = Some("connection refused".to_owned());
         let restore = Readiness::of_start(Some(&step));

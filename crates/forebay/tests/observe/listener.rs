@@ -134,6 +134,9 @@ fn a_start_is_seen_before_its_servers_answer() {
         .unwrap();
     until("it listens", || get(address, "/livez").is_some());
     until("the network is known", || Scrape::of(address).text.contains("network=\"rise-devnet\""));
+    // By itself, with what it waits for.
+    until("the reason is told", || get(address, "/readyz").unwrap().1.contains("waiting because of"));
+    until("attempts are counted", || Scrape::of(address).value("forebay_start_failures") >= 2.0);
     let (status, readiness) = get_json(address, "/readyz");
     assert_eq!((status, &readiness["ready"]), (503, &json!(false)));
     assert!(part(&readiness, "node")["reason"].as_str().unwrap().starts_with("starting"), "{readiness}");
