@@ -1,5 +1,6 @@
 //! The command line. What a flag leaves open is asked of the environment (`FOREBAY_…`), then of the configuration file.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -93,7 +94,7 @@ pub struct Overrides {
     #[arg(long, value_name = "SECONDS", global = true, help_heading = "Servers", hide_short_help = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub drain_seconds: Option<u64>,
-    /// How log lines look [default: text]
+    /// How log lines look [default: auto]
     #[arg(long, value_name = "FORMAT", global = true, help_heading = "Common", hide_short_help = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub log_format: Option<LogFormat>,
@@ -123,6 +124,8 @@ pub enum OnHardLimit {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
+    /// Text on a terminal, JSON elsewhere
+    Auto,
     /// For people
     Text,
     /// One object a line
@@ -162,6 +165,11 @@ pub enum Command {
     Pop(PopArgs),
     /// Where chain, node and servers stand
     Status,
+    /// Watch a running node: tips, lag, speed, memory, trouble
+    #[command(
+        after_help = "q quits. Needs a terminal; `forebay status --json` and /metrics (run --metrics-listen) are for programs."
+    )]
+    Top,
     /// Compare both tiers, account by account
     #[command(
         after_help = "Examples:\n  forebay verify\n  forebay verify --deep --json\n\nExit code 5: something differs; each finding is named."
@@ -228,6 +236,9 @@ pub struct RunArgs {
     /// Take operations from a Unix socket that is made here, or from stdin (-)
     #[arg(long, value_name = "SOCKET|-")]
     pub feed: Option<String>,
+    /// Answer /metrics, /livez and /readyz at this address, such as 127.0.0.1:9464 [default: none]
+    #[arg(long, value_name = "ADDR")]
+    pub metrics_listen: Option<SocketAddr>,
 }
 
 /// See [`Command::Replay`].

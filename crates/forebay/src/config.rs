@@ -1,6 +1,7 @@
 //! Settings: file < environment < flags. A key that nobody knows is an error, wherever it stands.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -71,6 +72,8 @@ pub struct Settings {
     /// Files of the write log in all.
     #[serde(deserialize_with = "number")]
     pub write_log_files_max: u32,
+    /// Where `run` answers /metrics, /livez and /readyz; `None`: nowhere.
+    pub metrics_listen: Option<SocketAddr>,
     /// How log lines look.
     pub log_format: LogFormat,
     /// Which log lines there are, as RUST_LOG.
@@ -103,7 +106,8 @@ impl Default for Settings {
             write_log_file: None,
             write_log_bytes_max: WriteLogLimits::default().bytes_max,
             write_log_files_max: WriteLogLimits::default().files_max,
-            log_format: LogFormat::Text,
+            metrics_listen: None,
+            log_format: LogFormat::Auto,
             log: None,
             limits: LimitSettings::default(),
         }

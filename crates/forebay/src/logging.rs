@@ -28,10 +28,19 @@ pub fn start(common: &Common, settings: &Settings, command: &Command, screen: &S
         .with_env_filter(filter)
         .with_writer(LogWriter(screen.clone()))
         .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none());
+    let is_json = match settings.log_format {
+        LogFormat::Text => false,
+        LogFormat::Json => true,
+        LogFormat::Auto => !std::io::stderr().is_terminal(),
+    };
+    // What a node that stays up says beside its log is read by the same programs.
+    if is_json && matches!(command, Command::Run(_)) {
+        screen.speak_json();
+    }
     // A second start in one process cannot happen; it would change nothing.
-    let _ = match settings.log_format {
-        LogFormat::Text => builder.with_target(false).try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+    let _ = match is_json {
+        false => builder.with_target(false).try_init(),
+        true => builder.json().flatten_event(true).with_span_list(false).try_init(),
     };
     Ok(())
 }

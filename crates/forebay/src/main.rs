@@ -10,6 +10,7 @@ mod home;
 mod lines;
 mod logging;
 mod node_report;
+mod observe;
 mod operations;
 mod output;
 mod planning;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use forebay_fast::FastTier;
 use forebay_servers::PrivateServers;
 use forebay_slow::Census;
-use forebay_store::memory::{MemoryPlan, take_census};
+use forebay_store::memory::{MemoryPlan, take_census_told};
 use tokio_postgres::Config;
 
 use crate::args::Durability;
@@ -17,6 +17,9 @@ use crate::planning;
 use crate::reads::connect_fast;
 use crate::screen::Screen;
 use crate::server_conf::{check_at_start, private_redis_conf};
+
+/// Told each failure that a start waits over.
+pub type Waits<'a> = &'a (dyn Fn(String) + Send + Sync);
 
 /// An attempt at a server that is away, before the next one is told.
 const TOLD_EVERY: Duration = Duration::from_secs(5);
@@ -32,13 +35,14 @@ pub async fn servers_by_plan(
     private: Option<&PrivateServers>,
     limit: Option<Duration>,
     screen: &Screen,
+    waits: Waits<'_>,
 ) -> anyhow::Result<(Connections, MemoryPlan)> {
     match (&home.brought, private) {
         (Brought::Yours(connections), _) => {
-            let plan = plan_on_yours(home, chain, connections, limit, screen).await?;
+            let plan = plan_on_yours(home, chain, connections, limit, screen, waits).await?;
             Ok(((**connections).clone(), plan))
         }
-        (Brought::Private, Some(servers)) => start_private(home, chain, servers, limit, screen).await,
+        (Brought::Private, Some(servers)) => start_private(home, chain, servers, limit, screen, waits).await,
         (Brought::Private, None) => anyhow::bail!("private servers were not opened"),
     }
 }
@@ -49,10 +53,11 @@ async fn plan_on_yours(
     connections: &Connections,
     limit: Option<Duration>,
     screen: &Screen,
+    waits: Waits<'_>,
 ) -> anyhow::Result<MemoryPlan> {
     let postgres = connections.before_setup();
-    let census = census(home, chain, &postgres, limit, screen).await?;
-    let fast = patiently(&connections.redis_url, chain, limit).await?;
+    let census = census(home, chain, &postgres, limit, screen, waits).await?;
+    let fast = patiently(&connections.redis_url, chain, limit, waits).await?;
     let redis = known_redis(home, &fast).await?;
     check_at_start(&fast, chain, redis.facts.is_durable()).await?;
     let plan = planning::plan(home, chain, census, Some(&redis), planning::HORIZON_DAYS);
@@ -66,22 +71,26 @@ async fn start_private(
     servers: &PrivateServers,
     limit: Option<Duration>,
     screen: &Screen,
+    waits: Waits<'_>,
 ) -> anyhow::Result<(Connections, MemoryPlan)> {
-    let postgres = servers.start_postgres().await?;
-    let census = census(home, chain, &home.private_writer(&postgres)?, limit, screen).await?;
+    let postgres = screen.while_long("starting PostgreSQL", servers.start_postgres()).await?;
+    let census = census(home, chain, &home.private_writer(&postgres)?, limit, screen, waits).await?;
     let running = match servers.running_redis().await? {
-        Some(redis) => Some(known_redis(home, &patiently(&redis.redis_url(), chain, limit).await?).await?),
+        Some(redis) => {
+            Some(known_redis(home, &patiently(&redis.redis_url(), chain, limit, waits).await?).await?)
+        }
         None => None,
     };
     let plan = planning::plan(home, chain, census, running.as_ref(), planning::HORIZON_DAYS);
     planning::let_start(&plan, home.accept_low_memory, screen).await?;
 
     let conf = private_redis_conf(home, chain, servers, &plan).await?;
-    let redis = servers.with_redis_conf(conf.text()).start_redis().await?;
+    let with_conf = servers.with_redis_conf(conf.text());
+    let redis = screen.while_long("starting Redis", with_conf.start_redis()).await?;
     if redis.is_adopted() {
         servers.set_redis_maxmemory(conf.maxmemory_bytes).await?;
     }
-    let fast = patiently(&redis.redis_url(), chain, limit).await?;
+    let fast = patiently(&redis.redis_url(), chain, limit, waits).await?;
     check_at_start(&fast, chain, home.settings.redis_profile == Durability::Durable).await?;
     Ok((home.private_connections(&redis, &postgres)?, plan))
 }
@@ -92,14 +101,20 @@ async fn census(
     postgres: &Config,
     limit: Option<Duration>,
     screen: &Screen,
+    waits: Waits<'_>,
 ) -> anyhow::Result<Census> {
     let limits = home.settings.limits.limits();
-    let counting = take_census(postgres, counted(chain), &limits, limit);
+    let counting = take_census_told(postgres, counted(chain), &limits, limit, waits);
     Ok(screen.while_long("planning Redis' memory: counting in PostgreSQL", counting).await?)
 }
 
 /// Connects to Redis; while it is away, for so long, with a word now and then.
-async fn patiently(url: &str, chain: &Chain, limit: Option<Duration>) -> anyhow::Result<FastTier> {
+async fn patiently(
+    url: &str,
+    chain: &Chain,
+    limit: Option<Duration>,
+    waits: Waits<'_>,
+) -> anyhow::Result<FastTier> {
     let begun = Instant::now();
     loop {
         let left = limit.map(|limit| limit.saturating_sub(begun.elapsed()));
@@ -110,6 +125,7 @@ async fn patiently(url: &str, chain: &Chain, limit: Option<Duration>) -> anyhow:
                     && left != Some(Duration::ZERO) =>
             {
                 tracing::warn!(waited_s = begun.elapsed().as_secs(), %error, "waiting for Redis");
+                waits(error.to_string());
             }
             Err(error) => return Err(error.into()),
         }

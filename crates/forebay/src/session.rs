@@ -1,6 +1,7 @@
 //! A command that writes: the data directory's lock, the servers, the node; and their end in the right order.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
@@ -16,6 +17,7 @@ use crate::chain::Chain;
 use crate::exit::Told;
 use crate::home::{Brought, Connections, Home, host_name};
 use crate::node_report::Reporter;
+use crate::observe::Observed;
 use crate::screen::Screen;
 use crate::servers_by_plan::servers_by_plan;
 use crate::signals::Signals;
@@ -34,6 +36,7 @@ pub struct Session {
     screen: Screen,
     reporter: Reporter,
     reporting: JoinHandle<()>,
+    observed: Observed,
     _lock: DataDirLock,
 }
 
@@ -60,7 +63,23 @@ impl Session {
         screen: &Screen,
         signals: &Signals,
     ) -> anyhow::Result<Self> {
+        Self::start_observed(home, command, patience, screen, signals, &Observed::default()).await
+    }
+
+    /// The same, seen by `observed` from its first phase to its end.
+    ///
+    /// # Errors
+    /// See [`Session::start`].
+    pub async fn start_observed(
+        home: &Home,
+        command: &str,
+        patience: Patience,
+        screen: &Screen,
+        signals: &Signals,
+        observed: &Observed,
+    ) -> anyhow::Result<Self> {
         let chain = Chain::load(&home.settings)?;
+        observed.network(&chain.profile.name);
         let lock = home.lock(command).await?;
         chain.remember(home.data_dir())?;
         // A file that cannot be opened is known before anything is started.
@@ -70,14 +89,19 @@ impl Session {
             Brought::Yours(_) => None,
             Brought::Private => Some(home.private_servers().await?),
         };
-        let reporter = Reporter::new(home.data_dir());
-        let watched = Watched { screen, reporter: &reporter };
+        let limits = home.settings.limits.limits();
+        let reporter = Reporter::new(home.data_dir(), &limits);
+        let watched = Watched { screen, reporter: &reporter, observed };
         let started = tokio::select! {
             started = start_node(home, &chain, private.as_ref(), write_log, patience, watched) => started,
             () = signals.asked() => Err(interrupted("while the node was starting")),
         };
+        if let Ok(started) = &started {
+            observed.running(&started.node, &chain.profile, limits);
+        }
         match started {
             Ok(started) => Ok(Self {
+                observed: observed.clone(),
                 reporting: reporter.follow(started.node.watch()),
                 reporter,
                 node: started.node,
@@ -90,6 +114,7 @@ impl Session {
                 _lock: lock,
             }),
             Err(error) => {
+                observed.ended();
                 reporter.ended();
                 if let Some(servers) = &private
                     && let Err(another) = stop_if_nothing_is_lost(servers, screen).await
@@ -115,7 +140,10 @@ impl Session {
     /// What stopped the node before. Private servers stay then, for the next start to adopt.
     pub async fn stop(self) -> anyhow::Result<Stopped> {
         self.node.stop(self.drain_max).await;
-        self.wind_up().await
+        let node = self.node.watch();
+        let left = move || node.borrow().lag_operations as u64;
+        let screen = self.screen.clone();
+        screen.while_counting_down("bringing to PostgreSQL what it lacks", left, self.wind_up()).await
     }
 
     /// After a failure: the node is stopped in order if it still runs. The failure that it ended with, if any, is the
@@ -134,6 +162,7 @@ impl Session {
 
     async fn wind_up(mut self) -> anyhow::Result<Stopped> {
         let ended = self.running.ended().await;
+        self.observed.ended();
         self.reporting.abort();
         self.reporter.ended();
         let stopped = ended.context("the node stopped")?;
@@ -166,6 +195,7 @@ struct Started {
 struct Watched<'a> {
     screen: &'a Screen,
     reporter: &'a Reporter,
+    observed: &'a Observed,
 }
 
 async fn start_node(
@@ -174,12 +204,21 @@ async fn start_node(
     private: Option<&PrivateServers>,
     write_log: Option<Arc<WriteLog>>,
     patience: Patience,
-    Watched { screen, reporter }: Watched<'_>,
+    Watched { screen, reporter, observed }: Watched<'_>,
 ) -> anyhow::Result<Started> {
     let limit = (patience == Patience::Configured).then(|| home.settings.connect_timeout());
     // The plan asks both servers, and waits for them as long as the start may.
-    reporter.starting(PhaseProgress::new(Phase::Setup, 0, None));
-    let (connections, plan) = servers_by_plan(home, chain, private, limit, screen).await?;
+    let retries = AtomicU64::new(0);
+    let tell = |last_error: Option<String>| {
+        let failed = u64::from(last_error.is_some());
+        let retries = retries.fetch_add(failed, Ordering::Relaxed) + failed;
+        let step = PhaseProgress { retries, last_error, ..PhaseProgress::new(Phase::Setup, 0, None) };
+        observed.step(step.clone());
+        reporter.starting(step);
+    };
+    tell(None);
+    let waits = |error| tell(Some(error));
+    let (connections, plan) = servers_by_plan(home, chain, private, limit, screen, &waits).await?;
     let options = NodeOptions {
         redis_url: connections.redis_url.clone(),
         postgres: connections.postgres.clone(),
@@ -202,9 +241,10 @@ async fn start_node(
     let phases = screen.phases();
     let observer: Observer = {
         let phases = Arc::clone(&phases);
-        let reporter = reporter.clone();
+        let (reporter, observed) = (reporter.clone(), observed.clone());
         Arc::new(move |progress| {
             phases.observe(progress.clone());
+            observed.step(progress.clone());
             reporter.starting(progress);
         })
     };

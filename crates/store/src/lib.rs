@@ -37,7 +37,7 @@ pub use latency::Quantiles;
 pub use node::{Node, Running};
 pub use options::{Limits, NodeOptions, OnHardLimit, Setup};
 pub use owner::Stopped;
-pub use progress::{Phase, PhaseProgress, Progress};
+pub use progress::{Counts, InFlight, KeptInRedis, Pace, Phase, PhaseProgress, Progress};
 pub use receipt::{Accepted, Durable, Profile};
 pub use start::Observer;
 pub use write_log::{AttemptOutcome, Failure, LoggedAttempt, WriteLog, WriteLogLimits};

@@ -23,7 +23,7 @@ use crate::latency::Latency;
 use crate::memory::pressure::MemoryWatch;
 use crate::node::Command;
 use crate::options::NodeOptions;
-use crate::progress::{Phase, Progress};
+use crate::progress::{Counts, InFlight, Pace, Phase, Progress};
 use crate::receipt::{Accepted, Durable, Profile};
 use crate::retention::Retention;
 use crate::serve::Waiting;
@@ -104,6 +104,11 @@ pub(crate) struct Owner {
     /// Tries no more once the loop has ended: what it gave up must not be committed after all.
     _syncer: EndsWithLoop,
     latency: Latency,
+    /// What was done since the node was ready.
+    pub(crate) counts: Counts,
+    pace: Pace,
+    progressed_at: Instant,
+    at_limit_since: Option<Instant>,
     batches: mpsc::Sender<Batch>,
     events: mpsc::Receiver<SyncEvent>,
     pub(crate) progress: watch::Sender<Progress>,
@@ -140,20 +145,9 @@ impl Owner {
         let tip = writer.resident.tip;
         let durable =
             Durable { seq: writer.seq, height: tip.map_or(0, |tip| tip.height), id: tip.map(|tip| tip.id) };
-        let (progress, progress_seen) = watch::channel(Progress {
-            phase: Phase::Ready,
-            tip,
-            position: Position { epoch, seq: writer.seq },
-            durable,
-            lag_operations: 0,
-            lag_bytes: 0,
-            lag_since: None,
-            durable_after: None,
-            retries: 0,
-            last_error: None,
-            profile,
-            memory: Default::default(),
-        });
+        let position = Position { epoch, seq: writer.seq };
+        let (progress, progress_seen) =
+            watch::channel(Progress::of_restored(tip, position, durable, profile));
         let round = writer.resident.round.as_ref().map_or(1, |round| round.round);
         let suspect = Arc::new(Notify::new());
         let mut ticks = tokio::time::interval(TICK);
@@ -176,6 +170,10 @@ impl Owner {
             awake: AwakeClock::start(),
             _syncer: syncer,
             latency: Latency::default(),
+            counts: Counts::default(),
+            pace: Pace::default(),
+            progressed_at: Instant::now(),
+            at_limit_since: None,
             batches,
             events,
             progress,
@@ -258,8 +256,20 @@ impl Owner {
 
     fn verdict(&mut self) -> Verdict {
         let lag = Lag { operations: self.tail.len(), bytes: self.tail_bytes };
+        let now = Instant::now();
         let verdict = self.guard.observe(self.awake.now(), &lag, self.is_live());
-        self.memory.slowed(verdict)
+        let verdict = self.memory.slowed(verdict);
+        let at_limit = lag.operations >= self.options.limits.lag_blocks_max;
+        self.at_limit_since = at_limit.then(|| self.at_limit_since.unwrap_or(now));
+        let pace = match verdict {
+            Verdict::Fine => Pace::Free,
+            Verdict::Slow(pause) => Pace::Slowed(pause),
+            Verdict::Wait | Verdict::Stop(_) => Pace::Waiting,
+        };
+        if std::mem::replace(&mut self.pace, pace) != pace {
+            self.show();
+        }
+        verdict
     }
 
     /// Whether the tip is close to the clock.
@@ -368,6 +378,8 @@ impl Owner {
             tips.push((unsynced.height, Some(unsynced.id)));
         }
         self.flight = Flight::Batch(operations.len());
+        let in_flight = InFlight { operations: operations.len(), bytes };
+        self.progress.send_modify(|progress| progress.in_flight = in_flight);
         self.send(new_seq, operations, tips).await
     }
 
@@ -392,6 +404,8 @@ impl Owner {
         self.progress.send_if_modified(|progress| {
             let is_new = progress.durable_after != durable_after;
             progress.durable_after = durable_after;
+            // Nobody waits for this alone.
+            progress.looked_at = Instant::now();
             is_new
         });
         if self.flight == Flight::Idle
@@ -409,7 +423,7 @@ impl Owner {
             SyncEvent::Durable { seq } => self.durable_to(seq).await,
             SyncEvent::Behind { found } => self.feed_again(found).await,
             SyncEvent::Retrying { attempt, error, wait } => {
-                tracing::debug!(attempt, wait_ms = wait.as_millis(), "the Syncer tries again");
+                tracing::debug!(attempt, wait_ms = whole_ms(wait), "the Syncer tries again");
                 self.trouble_with_postgres(error);
                 Ok(())
             }
@@ -430,8 +444,13 @@ impl Owner {
             self.tail_bytes -= unsynced.bytes.min(self.tail_bytes);
             let took = unsynced.accepted_at.elapsed();
             self.latency.add(took);
+            self.counts.operations_durable += 1;
+            if let SlowOperation::Append(row) = &unsynced.operation {
+                self.counts.blocks_durable += 1;
+                self.counts.transactions_durable += row.block.transactions.len() as u64;
+            }
             if is_live && took > self.options.limits.durable_within {
-                let (height, took_ms) = (unsynced.height, took.as_millis());
+                let (height, took_ms) = (unsynced.height, whole_ms(took));
                 tracing::warn!(height, took_ms, "a block took long to become durable");
             }
             self.durable =
@@ -443,10 +462,19 @@ impl Owner {
                 self.durable.seq
             )));
         }
+        self.progressed_at = Instant::now();
         self.guard.progressed(self.awake.now());
+        self.counts.batches_durable += u64::from(count > 0);
         self.slow_trouble = None;
         self.show();
-        self.trim(TRIM_AT_LEAST).await
+        let outcome = self.trim(TRIM_AT_LEAST).await;
+        let kept = self.retention.kept(self.durable.seq, self.durable.height);
+        // Whoever waits for the durable position has been told; nobody waits for this.
+        self.progress.send_if_modified(|progress| {
+            progress.kept = kept;
+            false
+        });
+        outcome
     }
 
     /// Removes from Redis what is durable and old enough.
@@ -470,7 +498,7 @@ impl Owner {
             return Err(error);
         }
         tracing::warn!(%error, "Redis is trimmed later");
-        self.trouble_with_redis(&error);
+        self.trouble_with_redis(error.to_string());
         Ok(())
     }
 
@@ -481,12 +509,14 @@ impl Owner {
 
     pub(crate) fn trouble_with_postgres(&mut self, error: String) {
         self.slow_trouble = Some(error);
+        self.counts.postgres_failures += 1;
         self.progress.send_modify(|progress| progress.retries += 1);
         self.show();
     }
 
-    pub(crate) fn trouble_with_redis(&mut self, error: &StoreError) {
-        self.redis_trouble = Some(error.to_string());
+    pub(crate) fn trouble_with_redis(&mut self, error: String) {
+        self.redis_trouble = Some(error);
+        self.counts.redis_failures += 1;
         self.show();
     }
 
@@ -501,14 +531,26 @@ impl Owner {
     }
 
     pub(crate) fn show(&self) {
+        let lag_since = self.tail.front().map(|unsynced| unsynced.accepted_at);
         self.progress.send_modify(|progress| {
             progress.tip = self.writer.resident.tip;
             progress.position = self.position();
             progress.durable = self.durable;
             progress.lag_operations = self.tail.len();
             progress.lag_bytes = self.tail_bytes;
-            progress.lag_since = self.tail.front().map(|unsynced| unsynced.accepted_at);
+            progress.lag_since = lag_since;
             progress.last_error = self.redis_trouble.clone().or_else(|| self.slow_trouble.clone());
+            progress.redis_error.clone_from(&self.redis_trouble);
+            progress.postgres_error.clone_from(&self.slow_trouble);
+            progress.redis_away_since = self.waiting.as_ref().map(|waiting| waiting.since);
+            progress.no_progress_since = lag_since.map(|since| since.max(self.progressed_at));
+            progress.at_limit_since = self.at_limit_since;
+            progress.counts = self.counts;
+            progress.pace = self.pace;
+            if !matches!(self.flight, Flight::Batch(_)) {
+                progress.in_flight = InFlight::default();
+            }
+            progress.kept = self.retention.kept(self.durable.seq, self.durable.height);
         });
     }
 
@@ -540,6 +582,11 @@ pub struct Stopped {
     pub durable: Durable,
     /// Operations that stayed in the outbox; the next start drains them.
     pub left_in_outbox: usize,
+}
+
+/// For the log: its numbers have 64 bits.
+pub(crate) fn whole_ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn syncer_gone() -> StoreError {

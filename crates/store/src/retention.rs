@@ -9,6 +9,7 @@ use forebay_fast::{Durable as DurableNote, Position, Trim};
 use forebay_ledger::ids::{BlockId, Height};
 
 use crate::options::Limits;
+use crate::progress::KeptInRedis;
 
 /// Rounds whose forger lists stay in Redis, the running one included: the round before is asked for when it is taken
 /// back, one more for readers.
@@ -78,6 +79,15 @@ impl Retention {
             if let Some(count) = self.bodies.get_mut(&id) {
                 *count = count.saturating_sub(1);
             }
+        }
+    }
+
+    /// What Redis keeps, seen from the durable position.
+    pub(crate) fn kept(&self, durable_seq: u64, durable_height: Height) -> KeptInRedis {
+        KeptInRedis {
+            blocks: self.kept.len(),
+            outbox_entries: self.outbox.partition_point(|(position, _)| position.seq <= durable_seq),
+            undo_depth: (durable_height + 1).saturating_sub(self.undo_from),
         }
     }
 

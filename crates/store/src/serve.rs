@@ -8,6 +8,7 @@ use forebay_ledger::block::Block;
 use forebay_ledger::ids::{BlockId, Height};
 use forebay_ledger::verify::CheckedBlock;
 use forebay_slow::{SlowOperation, SlowReader};
+use tracing::Instrument as _;
 
 use crate::error::{Decision, StoreError, decide};
 use crate::node::{Command, Reply, Request, gone};
@@ -20,7 +21,7 @@ use crate::writer::Step;
 /// PostgreSQL, watches its limits and hears a stop.
 pub(crate) struct Waiting {
     command: Command,
-    since: Instant,
+    pub(crate) since: Instant,
     back_off: BackOff,
     pub(crate) retry_at: Instant,
 }
@@ -55,16 +56,21 @@ impl Owner {
         match &outcome {
             Err(error) if is_redis_away(error) && waiting.since.elapsed() <= self.redis_away_max() => {
                 tracing::warn!(%error, "a caller waits for Redis");
-                self.trouble_with_redis(error);
                 waiting.retry_at = Instant::now() + waiting.back_off.next(false);
+                let error = error.to_string();
                 self.waiting = Some(waiting);
+                self.trouble_with_redis(error);
                 return Ok(());
             }
             Err(error) if decide(error) == Decision::RetrySlowly => {
                 tracing::error!(%error, "Redis lacks room");
-                self.trouble_with_redis(error);
+                self.trouble_with_redis(error.to_string());
             }
             Ok(_) => self.no_trouble_with_redis(),
+            Err(error) if decide(error) == Decision::Refuse => {
+                self.counts.requests_refused += 1;
+                self.show();
+            }
             Err(_) => {}
         }
         answer(waiting.command.reply, outcome)
@@ -80,12 +86,16 @@ impl Owner {
     }
 
     async fn carry_out(&mut self, request: &Request) -> Result<Accepted, StoreError> {
-        self.writer.confirm_run().await?;
-        self.settle().await?;
-        match request {
-            Request::Apply { block, now } => self.apply((**block).clone(), *now).await,
-            Request::TakeBack { to_height } => self.take_back_to(*to_height).await,
-        }
+        let span = span_of(request);
+        let work = async {
+            self.writer.confirm_run().await?;
+            self.settle().await?;
+            match request {
+                Request::Apply { block, now } => self.apply((**block).clone(), *now).await,
+                Request::TakeBack { to_height } => self.take_back_to(*to_height).await,
+            }
+        };
+        work.instrument(span).await
     }
 
     /// Takes in a step whose answer was lost, if it was done.
@@ -168,11 +178,20 @@ impl Owner {
     pub(crate) fn accepted(&mut self, step: Step) -> Accepted {
         let tip = self.writer.resident.tip;
         let (height, id) = tip.map_or((0, BlockId(0)), |tip| (tip.height, tip.id));
+        self.counts.operations_accepted += 1;
         match &step.operation {
-            SlowOperation::Append(_) => self.retention.applied(step.position, height, id),
-            SlowOperation::TakeBack { .. } => self.retention.taken_back(step.position, self.round()),
+            SlowOperation::Append(row) => {
+                self.counts.blocks_accepted += 1;
+                self.counts.transactions_accepted += row.block.transactions.len() as u64;
+                self.retention.applied(step.position, height, id);
+            }
+            SlowOperation::TakeBack { .. } => {
+                self.counts.blocks_taken_back += 1;
+                self.retention.taken_back(step.position, self.round());
+            }
         }
         let position = step.position;
+        tracing::debug!(seq = position.seq, height, "accepted");
         self.push(step, height, id);
         self.show();
         Accepted { id, height, position, is_new: true, profile: self.profile }
@@ -243,7 +262,10 @@ impl Owner {
         let target = self.block_in_postgres(to_height).await?.ok_or_else(|| {
             StoreError::Disagreement(format!("PostgreSQL has no block at height {to_height}"))
         })?;
+        let blocks = self.writer.tip_height().saturating_sub(to_height);
         let step = self.writer.rewind(to_height, target.id).await?;
+        self.counts.operations_accepted += 1;
+        self.counts.blocks_taken_back += u64::from(blocks);
         tracing::info!(to_height, "rewinding: PostgreSQL takes blocks back, then Redis is restored");
         reach("owner.rewind_accepted");
         self.push(step, to_height, target.id);
@@ -257,6 +279,17 @@ impl Owner {
             is_new: true,
             profile: self.profile,
         })
+    }
+}
+
+/// What log lines about a request are said within.
+fn span_of(request: &Request) -> tracing::Span {
+    match request {
+        Request::Apply { block, .. } => {
+            let block = block.block();
+            tracing::info_span!("block", id = %block.id, transactions = block.transactions.len())
+        }
+        Request::TakeBack { to_height } => tracing::info_span!("take_back", to_height),
     }
 }
 

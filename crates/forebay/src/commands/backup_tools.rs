@@ -7,7 +7,6 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use indicatif::HumanCount;
 use tokio::io::AsyncReadExt as _;
 use tokio::process::{Child, Command};
 use tokio_postgres::config::{Host, SslMode};
@@ -15,7 +14,7 @@ use tokio_postgres::{Client, Config, NoTls};
 
 use super::Context;
 use crate::exit::{Exit, Told};
-use crate::screen::{Screen, Shown};
+use crate::screen::{Screen, Shown, how_far};
 
 /// How often the server is asked how far it is.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -131,7 +130,8 @@ async fn child_with_progress(
     };
     let bar = (screen.shown() == Shown::Bars).then(|| screen.bar(template, Some(0)).with_prefix(name));
     let mut counter = Counter { watched, tables: HashMap::new(), done: 0 };
-    let mut told = Instant::now();
+    let begun = Instant::now();
+    let mut told = begun;
     loop {
         if let Ok(status) = tokio::time::timeout(LOOK_EVERY, child.wait()).await {
             if let Some(bar) = bar {
@@ -146,7 +146,8 @@ async fn child_with_progress(
         } else if told.elapsed() >= LINE_EVERY {
             told = Instant::now();
             let after = if done == total { "; indexes follow" } else { "" };
-            screen.say(format!("{name}: {} of {} {unit}{after}", HumanCount(done), HumanCount(total)));
+            let how_far = how_far(done, Some(total), begun.elapsed());
+            screen.say(format!("{name}: {how_far} ({unit}{after})"));
         }
     }
 }

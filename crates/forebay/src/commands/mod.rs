@@ -18,6 +18,7 @@ mod replay;
 mod restore_backup;
 mod run;
 mod status;
+mod top;
 mod transaction;
 mod verify;
 
@@ -72,6 +73,7 @@ async fn attempt(cli: Cli, screen: &Screen, output: Output, signals: Signals) ->
         Command::Replay(args) => replay::run(&context, args).await,
         Command::Pop(args) => pop::run(&context, args).await,
         Command::Status => status::run(&context).await,
+        Command::Top => top::run(&context).await,
         Command::Verify(args) => verify::run(&context, args).await,
         Command::Block(args) => block::run(&context, args).await,
         Command::Account(args) => account::run(&context, args).await,

@@ -10,6 +10,7 @@ use super::feed::{self, Feed};
 use crate::args::RunArgs;
 use crate::exit::Exit;
 use crate::home::command_words;
+use crate::observe::{Listener, Observed};
 use crate::output::print;
 use crate::session::{Patience, Session};
 
@@ -21,9 +22,24 @@ pub async fn run(context: &Context, args: RunArgs) -> anyhow::Result<i32> {
     }
     let words = args.feed.as_ref().map_or_else(|| "run".to_owned(), |feed| format!("run --feed {feed}"));
     let screen = &context.screen;
-    let mut session =
-        Session::start(&context.home, &command_words(&words), Patience::Endless, screen, &context.signals)
-            .await?;
+    let observed = Observed::default();
+    // Monitors see the start, too; and an address that cannot be listened on is known before it.
+    let listener = match args.metrics_listen.or(context.home.settings.metrics_listen) {
+        Some(address) => Some(Listener::start(address, observed.clone()).await?),
+        None => None,
+    };
+    if let Some(listener) = &listener {
+        screen.say(format!("metrics at http://{}/metrics, with /livez and /readyz", listener.address));
+    }
+    let mut session = Session::start_observed(
+        &context.home,
+        &command_words(&words),
+        Patience::Endless,
+        screen,
+        &context.signals,
+        &observed,
+    )
+    .await?;
     let feed = match args.feed.as_deref() {
         None => Ok(Feed::nothing()),
         Some("-") => Ok(Feed::stdin(&session)),

@@ -41,6 +41,20 @@ pub async fn take_census(
     limits: &Limits,
     connect_timeout: Option<Duration>,
 ) -> Result<Census, StoreError> {
+    take_census_told(postgres, chain, limits, connect_timeout, &|_| {}).await
+}
+
+/// The same; `waits` is told each failure that is waited over.
+///
+/// # Errors
+/// See [`take_census`].
+pub async fn take_census_told(
+    postgres: &Config,
+    chain: Chain<'_>,
+    limits: &Limits,
+    connect_timeout: Option<Duration>,
+    waits: &(dyn Fn(String) + Send + Sync),
+) -> Result<Census, StoreError> {
     let (since, mut back_off) = (Instant::now(), BackOff::new());
     loop {
         let error = match ask(postgres, chain, limits).await {
@@ -57,6 +71,7 @@ pub async fn take_census(
         }
         let wait = back_off.next(false);
         tracing::warn!(attempt = back_off.attempt(), %error, "waiting for PostgreSQL, to plan Redis' memory");
+        waits(error.to_string());
         tokio::time::sleep(wait).await;
     }
 }

@@ -10,7 +10,7 @@ mod measure;
 mod plan;
 pub(crate) mod pressure;
 
-pub use census::{Chain, census_of_genesis, take_census};
+pub use census::{Chain, census_of_genesis, take_census, take_census_told};
 pub use machine::{Cgroup, Machine};
 pub use measure::measure;
 pub use plan::{Bound, MemoryPlan, Part, PlanInputs, RedisMemory};
