@@ -14,6 +14,7 @@ use crate::chain::Chain;
 use crate::exit::Told;
 use crate::home::{Brought, Connections, Home, host_name};
 use crate::node_report::Reporter;
+use crate::notify::service_manager;
 use crate::screen::Screen;
 use crate::servers_by_plan::servers_by_plan;
 use crate::signals::Signals;
@@ -70,8 +71,9 @@ impl Session {
         };
         let reporter = Reporter::new(home.data_dir());
         let watched = Watched { screen, reporter: &reporter };
+        let starting = start_node(home, &chain, private.as_ref(), write_log, patience, watched);
         let started = tokio::select! {
-            started = start_node(home, &chain, private.as_ref(), write_log, patience, watched) => started,
+            started = service_manager().patiently(starting) => started,
             () = signals.asked() => Err(interrupted("while the node was starting")),
         };
         match started {
@@ -112,8 +114,13 @@ impl Session {
     /// # Errors
     /// What stopped the node before. Private servers stay then, for the next start to adopt.
     pub async fn stop(self) -> anyhow::Result<Stopped> {
-        self.node.stop(self.drain_max).await;
-        self.wind_up().await
+        service_manager().stopping("draining what is accepted to PostgreSQL");
+        service_manager()
+            .patiently(async {
+                self.node.stop(self.drain_max).await;
+                self.wind_up().await
+            })
+            .await
     }
 
     /// After a failure: the node is stopped in order if it still runs. The failure that it ended with, if any, is the
@@ -201,6 +208,7 @@ async fn start_node(
         let reporter = reporter.clone();
         Arc::new(move |progress| {
             phases.observe(progress.clone());
+            service_manager().starting(&progress);
             reporter.starting(progress);
         })
     };
