@@ -1,7 +1,6 @@
 //! `forebay completions` and `forebay man`: what shells and `man` know of the command line, made from it.
 
 use std::fs;
-use std::path::Path;
 
 use anyhow::Context as _;
 use clap::CommandFactory as _;
@@ -24,34 +23,20 @@ pub fn completions(args: &CompletionsArgs) -> anyhow::Result<()> {
 /// # Errors
 /// Stdout is gone, or the directory cannot be written.
 pub fn man(args: &ManArgs) -> anyhow::Result<()> {
-    let mut command = Cli::command();
-    // So that each command's page has the flags that all of them take.
-    command.build();
     match &args.out {
-        None => write(&page(command)?),
-        Some(directory) => write_all(directory, &command),
+        None => {
+            let mut page = Vec::new();
+            clap_mangen::Man::new(Cli::command()).render(&mut page)?;
+            write(&page)
+        }
+        Some(directory) => {
+            let write_all = || {
+                fs::create_dir_all(directory)?;
+                clap_mangen::generate_to(Cli::command(), directory)
+            };
+            write_all().with_context(|| format!("writing manual pages to {}", directory.display()))
+        }
     }
-}
-
-fn write_all(directory: &Path, command: &clap::Command) -> anyhow::Result<()> {
-    let doing = || format!("writing manual pages to {}", directory.display());
-    fs::create_dir_all(directory).with_context(doing)?;
-    for command in command.get_subcommands().filter(|command| !is_help(command)) {
-        let name = format!("forebay-{}", command.get_name());
-        let text = page(command.clone().name(name.clone()))?;
-        fs::write(directory.join(format!("{name}.1")), text).with_context(doing)?;
-    }
-    fs::write(directory.join("forebay.1"), page(command.clone())?).with_context(doing)
-}
-
-fn is_help(command: &clap::Command) -> bool {
-    command.get_name() == "help"
-}
-
-fn page(command: clap::Command) -> anyhow::Result<Vec<u8>> {
-    let mut text = Vec::new();
-    clap_mangen::Man::new(command.version(env!("CARGO_PKG_VERSION"))).render(&mut text)?;
-    Ok(text)
 }
 
 fn write(text: &[u8]) -> anyhow::Result<()> {
