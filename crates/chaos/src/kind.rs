@@ -44,9 +44,9 @@ pub enum FaultKind {
     PauseRedis,
     /// SIGSTOP of PostgreSQL and its sessions for a moment.
     PausePostgres,
-    /// SIGSTOP of Redis for many seconds.
+    /// SIGSTOP of Redis for seconds; minutes with `--hold`.
     PauseRedisLong,
-    /// SIGSTOP of PostgreSQL and its sessions for many seconds.
+    /// SIGSTOP of PostgreSQL and its sessions for seconds; minutes with `--hold`.
     PausePostgresLong,
     /// SIGSTOP of all three.
     PauseAll,
@@ -239,7 +239,7 @@ impl FaultKind {
     /// How long the fault is held, in milliseconds: least and most.
     pub fn hold_ms(self) -> (u64, u64) {
         match self {
-            Self::PauseRedisLong | Self::PausePostgresLong => (4_000, 10_000),
+            Self::PauseRedisLong | Self::PausePostgresLong => (3_000, 5_000),
             Self::PauseNode => (100, 900),
             // The Syncer's cap while the server lacks room is long: what counts is that the fault was met.
             Self::PostgresDiskFull | Self::RedisDiskFull | Self::RedisMemory => (500, 1_500),

@@ -167,6 +167,7 @@ impl Supervisor {
     }
 
     async fn cycle(&mut self, cycle: &Cycle, report: &mut Report) -> anyhow::Result<()> {
+        let begin = Instant::now();
         tokio::time::sleep(Duration::from_millis(cycle.load_ms)).await;
         let performed = self.perform(cycle).await?;
         self.heal().await?;
@@ -185,10 +186,9 @@ impl Supervisor {
             }
         }
         report.done(cycle, recovery);
-        let held = cycle.fault.hold_ms;
-        let height = self.view.borrow().height;
-        let (number, name, ms) = (cycle.number, cycle.name(), recovery.as_millis());
-        eprintln!("{number:>4} {name:<44} held {held:>5} ms, progress after {ms:>5} ms, height {height}");
+        let (number, name, height) = (cycle.number, cycle.name(), self.view.borrow().height);
+        let (recovery, all) = (recovery.as_millis(), begin.elapsed().as_millis());
+        eprintln!("{number:>4} {name:<46} progress after {recovery:>5} ms of {all:>5} ms, height {height}");
         Ok(())
     }
 

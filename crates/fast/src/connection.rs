@@ -4,6 +4,7 @@
 //! what happened. So the old connection is killed on the server before the new one is used.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -54,6 +55,9 @@ struct Shared {
     floor: Mutex<Option<Position>>,
     buckets: Mutex<Option<Buckets>>,
     runs: Mutex<Runs>,
+    /// Whether a change was ever sent: a reader's old connection has nothing that could come late, and a reader may not
+    /// have the right to end it.
+    has_changed: AtomicBool,
 }
 
 /// Whether another run of the server is to be trusted as it is.
@@ -109,6 +113,7 @@ impl FastTier {
             floor: Mutex::new(None),
             buckets: Mutex::new(None),
             runs: Mutex::default(),
+            has_changed: AtomicBool::new(false),
         };
         let tier = Self { shared: Arc::new(shared) };
         let version = tier.server_facts().await?.version;
@@ -315,6 +320,9 @@ impl FastTier {
         command.arg(if effect == Effect::Read { "FCALL_RO" } else { "FCALL" });
         command.arg(function.name()).arg(keys.len()).arg(keys).arg(args);
         let (mut connection, generation) = self.trusted_link(doing).await?;
+        if effect == Effect::Change {
+            self.shared.has_changed.store(true, Ordering::Release);
+        }
         let mut answer = command.query_async::<Value>(&mut connection).await;
         if answer.as_ref().is_err_and(library::is_missing) {
             // Nothing ran: the server lost its functions, or is another one.
@@ -370,6 +378,7 @@ impl FastTier {
         if let Some(old) = old
             && old.run_id == peer.run_id
             && old.client_id != peer.client_id
+            && self.shared.has_changed.load(Ordering::Acquire)
         {
             let mut kill = redis::cmd("CLIENT");
             kill.arg("KILL").arg("ID").arg(old.client_id);

@@ -6,7 +6,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::Context as _;
 use forebay_fast::Holder;
 use forebay_servers::{DataDirLock, PrivateServers, RedisProfile};
-use forebay_store::{Node, NodeOptions, Observer, Profile, Running, Stopped, StoreError, WriteLog};
+use forebay_store::{
+    Node, NodeOptions, Observer, Phase, PhaseProgress, Profile, Running, Stopped, StoreError, WriteLog,
+};
 use tokio::task::JoinHandle;
 
 use crate::args::OnHardLimit;
@@ -182,6 +184,8 @@ async fn start_node(
     Watched { screen, reporter }: Watched<'_>,
 ) -> anyhow::Result<Started> {
     let limit = (patience == Patience::Configured).then(|| home.settings.connect_timeout());
+    // The plan asks both servers, and waits for them as long as the start may.
+    reporter.starting(PhaseProgress::new(Phase::Setup, 0, None));
     let (connections, plan) = servers_by_plan(home, chain, private, limit, screen).await?;
     let options = NodeOptions {
         redis_url: connections.redis_url.clone(),

@@ -7,6 +7,7 @@
 //! What is promised: a block that was accepted is applied in Redis and stands in the outbox; the Syncer brings it to
 //! PostgreSQL exactly once, in order. A refused block changes nothing in either tier.
 
+mod awake;
 mod drain;
 mod error;
 mod guard;

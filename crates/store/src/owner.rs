@@ -16,6 +16,7 @@ use forebay_slow::SlowOperation;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Interval, MissedTickBehavior};
 
+use crate::awake::AwakeClock;
 use crate::error::{Decision, StoreError, decide};
 use crate::guard::{Guard, Lag, Verdict};
 use crate::latency::Latency;
@@ -59,6 +60,15 @@ pub(crate) enum Flight {
     Question,
 }
 
+/// A task that is ended when this is dropped.
+struct EndsWithLoop(tokio::task::JoinHandle<()>);
+
+impl Drop for EndsWithLoop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 /// What the loop does next.
 enum Action {
     Command(Command),
@@ -89,6 +99,10 @@ pub(crate) struct Owner {
     pub(crate) durable: Durable,
     pub(crate) retention: Retention,
     pub(crate) guard: Guard,
+    /// What the guard counts by.
+    awake: AwakeClock,
+    /// Tries no more once the loop has ended: what it gave up must not be committed after all.
+    _syncer: EndsWithLoop,
     latency: Latency,
     batches: mpsc::Sender<Batch>,
     events: mpsc::Receiver<SyncEvent>,
@@ -118,9 +132,8 @@ impl Owner {
     ) -> (Self, watch::Receiver<Progress>) {
         let (batches, to_syncer) = mpsc::channel(1);
         let (to_loop, events) = mpsc::channel(16);
-        tokio::spawn(
-            Syncer::new(options.postgres.clone(), options.write_log.clone()).run(to_syncer, to_loop),
-        );
+        let syncer = Syncer::new(options.postgres.clone(), options.write_log.clone());
+        let syncer = EndsWithLoop(tokio::spawn(syncer.run(to_syncer, to_loop)));
         let (epoch, profile) = (started.epoch, started.profile);
         let (kept, outbox) = (started.restored.kept.clone(), started.restored.outbox.clone());
         let writer = Writer::new(&options, started, checker);
@@ -160,6 +173,8 @@ impl Owner {
             durable,
             retention: Retention::after_restore(&options.limits, kept, outbox, durable.height, round),
             guard: Guard::new(options.limits),
+            awake: AwakeClock::start(),
+            _syncer: syncer,
             latency: Latency::default(),
             batches,
             events,
@@ -243,7 +258,7 @@ impl Owner {
 
     fn verdict(&mut self) -> Verdict {
         let lag = Lag { operations: self.tail.len(), bytes: self.tail_bytes };
-        let verdict = self.guard.observe(Instant::now(), &lag, self.is_live());
+        let verdict = self.guard.observe(self.awake.now(), &lag, self.is_live());
         self.memory.slowed(verdict)
     }
 
@@ -428,7 +443,7 @@ impl Owner {
                 self.durable.seq
             )));
         }
-        self.guard.progressed(Instant::now());
+        self.guard.progressed(self.awake.now());
         self.slow_trouble = None;
         self.show();
         self.trim(TRIM_AT_LEAST).await

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use forebay_failpoint::reach;
+use forebay_fast::FastErrorKind;
 use forebay_ledger::block::Block;
 use forebay_ledger::ids::{BlockId, Height};
 use forebay_ledger::verify::CheckedBlock;
@@ -259,7 +260,11 @@ fn answer(reply: Reply, outcome: Result<Accepted, StoreError>) -> Result<(), Sto
         Err(error) => match decide(error) {
             Decision::Refuse | Decision::RetrySlowly => None,
             // PostgreSQL could not be asked about an older block, or about another run of Redis: nothing was done.
-            Decision::Retry | Decision::Ask if matches!(error, StoreError::Slow(_)) => None,
+            Decision::Retry | Decision::Ask
+                if matches!(error, StoreError::Slow(_)) || is_another_run(error) =>
+            {
+                None
+            }
             Decision::Stop | Decision::Ask | Decision::Retry => Some(match error {
                 // These keep their own kind, and with it their exit code.
                 StoreError::TooFarBehind(message) => StoreError::TooFarBehind(message.clone()),
@@ -277,4 +282,8 @@ fn answer(reply: Reply, outcome: Result<Accepted, StoreError>) -> Result<(), Sto
 /// Away, or just back and not made sure of.
 fn is_redis_away(error: &StoreError) -> bool {
     matches!(error, StoreError::Fast(_)) && matches!(decide(error), Decision::Retry | Decision::Ask)
+}
+
+fn is_another_run(error: &StoreError) -> bool {
+    matches!(error, StoreError::Fast(error) if error.kind() == FastErrorKind::AnotherRun)
 }

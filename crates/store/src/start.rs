@@ -175,7 +175,8 @@ async fn carry(options: &NodeOptions, fast: &FastTier, seq: u64) -> KeptOperatio
 /// Rollback files that no start has obeyed yet.
 fn standing_orders(options: &NodeOptions) -> Result<Vec<Order>, StoreError> {
     let Some(directory) = &options.rollback_dir else { return Ok(Vec::new()) };
-    rollback::orders(directory, &options.profile).map_err(|error| order_failed(directory, &error))
+    rollback::orders(directory, &options.profile, options.genesis.id)
+        .map_err(|error| order_failed(directory, &error))
 }
 
 /// Orders whose operations a later epoch has taken over are void: they were drained, and more was accepted since.

@@ -21,7 +21,7 @@ use forebay_ledger::verify::{CheckedBlock, needs};
 use forebay_slow::{BlockRow, SlowOperation, SlowReader};
 use tokio_postgres::Config;
 
-use crate::error::StoreError;
+use crate::error::{Decision, StoreError, decide};
 use crate::options::NodeOptions;
 use crate::resident::{BlockView, Resident};
 use crate::start::Started;
@@ -237,10 +237,20 @@ impl Writer {
     /// Another run of Redis may have begun with a copy from before somebody took the chain over; PostgreSQL knows.
     ///
     /// # Errors
-    /// Held: somebody did. Unavailable: it is not known yet.
+    /// Held: somebody did. AnotherRun: PostgreSQL cannot tell now.
     pub(crate) async fn confirm_run(&self) -> Result<(), StoreError> {
         let Some(run) = self.fast.unknown_run() else { return Ok(()) };
-        let position = SlowReader::connect(&self.postgres).await?.reads().position().await?;
+        let asked = async { SlowReader::connect(&self.postgres).await?.reads().position().await };
+        let position = match asked.await.map_err(StoreError::from) {
+            Ok(position) => position,
+            Err(error)
+                if matches!(decide(&error), Decision::Retry | Decision::Ask | Decision::RetrySlowly) =>
+            {
+                let doing = format!("wait for PostgreSQL ({error})");
+                return Err(FastError::AnotherRun { doing, run_id: run }.into());
+            }
+            Err(error) => return Err(error),
+        };
         if position.epoch > self.epoch {
             return Err(StoreError::Held(format!(
                 "another node took the chain over with epoch {}, and this Redis does not know it",
