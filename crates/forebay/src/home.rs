@@ -34,6 +34,14 @@ pub struct Connections {
 }
 
 impl Connections {
+    /// PostgreSQL as whoever is there already: before the setup the writer's role may be missing.
+    pub fn before_setup(&self) -> Config {
+        match &self.setup {
+            Some(setup) => setup.admin.clone().dbname(&setup.names.database).to_owned(),
+            None => self.postgres.clone(),
+        }
+    }
+
     /// Redis' address as it may be shown.
     pub fn redis_url_without_password(&self) -> String {
         // A Unix socket's user and password come after a question mark.

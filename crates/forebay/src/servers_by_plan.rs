@@ -50,11 +50,7 @@ async fn plan_on_yours(
     limit: Option<Duration>,
     screen: &Screen,
 ) -> anyhow::Result<MemoryPlan> {
-    // The writer's role may not be there before the setup.
-    let postgres = match &connections.setup {
-        Some(setup) => setup.admin.clone().dbname(&setup.names.database).to_owned(),
-        None => connections.postgres.clone(),
-    };
+    let postgres = connections.before_setup();
     let census = census(home, chain, &postgres, limit, screen).await?;
     let fast = patiently(&connections.redis_url, chain, limit).await?;
     let redis = known_redis(home, &fast).await?;

@@ -56,7 +56,11 @@ async fn look(
     measuring: bool,
 ) -> anyhow::Result<MemoryPlan> {
     let (home, chain) = (&context.home, &reads.chain);
-    let postgres = reads.postgres().await?;
+    let postgres = match &home.brought {
+        // As a start does: the writer may not be there before the first one.
+        Brought::Yours(connections) if connections.setup.is_some() => connections.before_setup(),
+        _ => reads.postgres().await?,
+    };
     let census = count(context, home, chain, &postgres, Some(home.settings.connect_timeout())).await?;
     if measuring {
         let postgres = (census.counts.blocks > 1 || census.counts.accounts > 0).then_some(&postgres);
