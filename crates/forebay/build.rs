@@ -9,7 +9,10 @@ fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-env-changed=FOREBAY_BUILD_COMMIT");
     tell("FOREBAY_BUILD_COMMIT", commit());
-    tell("FOREBAY_BUILD_RUSTC", env::var_os("RUSTC").and_then(|rustc| words(Command::new(rustc).arg("--version"))));
+    tell(
+        "FOREBAY_BUILD_RUSTC",
+        env::var_os("RUSTC").and_then(|rustc| words(Command::new(rustc).arg("--version"))),
+    );
     tell("FOREBAY_BUILD_TARGET", env::var("TARGET").ok());
     tell("FOREBAY_BUILD_PROFILE", profile());
 }

@@ -222,14 +222,20 @@ pub enum Command {
     )]
     Generate(GenerateArgs),
     /// Show or check the settings, or print their JSON schema
-    #[command(after_help = "Examples:\n  forebay config show\n  forebay config check --config /etc/forebay/forebay.toml\n\n\
-        Passwords are never shown. check: exit code 3 if something is wrong; every problem is named.")]
+    #[command(
+        after_help = "Examples:\n  forebay config show\n  forebay config check --config /etc/forebay/forebay.toml\n\n\
+        Passwords are never shown. check: exit code 3 if something is wrong; every problem is named."
+    )]
     Config(ConfigArgs),
     /// Print completions for a shell
-    #[command(after_help = "Example:\n  forebay completions bash > /usr/share/bash-completion/completions/forebay")]
+    #[command(
+        after_help = "Example:\n  forebay completions bash > /usr/share/bash-completion/completions/forebay"
+    )]
     Completions(CompletionsArgs),
     /// Print the manual page
-    #[command(after_help = "Examples:\n  forebay man > forebay.1\n  forebay man --out /usr/local/share/man/man1")]
+    #[command(
+        after_help = "Examples:\n  forebay man > forebay.1\n  forebay man --out /usr/local/share/man/man1"
+    )]
     Man(ManArgs),
 }
 

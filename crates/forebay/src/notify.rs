@@ -64,7 +64,8 @@ impl ServiceManager {
             return;
         }
         *told = Some((progress.phase, Instant::now()));
-        let counted = progress.total.map_or_else(String::new, |total| format!(", {} of {total}", progress.done));
+        let counted =
+            progress.total.map_or_else(String::new, |total| format!(", {} of {total}", progress.done));
         let trouble = progress.last_error.as_ref().map_or_else(String::new, |error| format!(": {error}"));
         self.send(&status_line(&format!("starting: {}{counted}{trouble}", progress.phase.name())));
     }
@@ -123,7 +124,11 @@ fn status_line(status: &str) -> String {
 fn status_of(progress: &Progress) -> String {
     let height = progress.tip.map_or(0, |tip| tip.height);
     let trouble = progress.last_error.as_ref().map_or_else(String::new, |error| format!("; {error}"));
-    format!("{}: height {height}, {} operations behind{trouble}", progress.phase.name(), progress.lag_operations)
+    format!(
+        "{}: height {height}, {} operations behind{trouble}",
+        progress.phase.name(),
+        progress.lag_operations
+    )
 }
 
 #[cfg(test)]

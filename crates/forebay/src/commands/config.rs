@@ -110,7 +110,10 @@ fn check(common: &Common, output: Output) -> anyhow::Result<i32> {
         let line = |problem: &Problem| format!("wrong: {}\n       {}", problem.message, problem.remedy);
         let mut lines: Vec<String> = problems.iter().map(line).collect();
         lines.extend(warnings.iter().map(|warning| format!("warning: {warning}")));
-        lines.push(if ok { "The settings are good." } else { "A node does not start with these settings." }.to_owned());
+        lines.push(
+            if ok { "The settings are good." } else { "A node does not start with these settings." }
+                .to_owned(),
+        );
         lines.join("\n")
     })?;
     Ok(if ok { Exit::Success } else { Exit::Configuration } as i32)
@@ -121,8 +124,16 @@ fn look_at(settings: &Settings, problems: &mut Vec<Problem>, warnings: &mut Vec<
     problems.extend(Chain::load(settings).err().map(|error| told(&error)));
     for (name, secret, file) in [
         ("redis_password_file", settings.redis_password(), &settings.redis_password_file),
-        ("postgres_writer_password_file", settings.writer_password(), &settings.postgres_writer_password_file),
-        ("postgres_reader_password_file", settings.reader_password(), &settings.postgres_reader_password_file),
+        (
+            "postgres_writer_password_file",
+            settings.writer_password(),
+            &settings.postgres_writer_password_file,
+        ),
+        (
+            "postgres_reader_password_file",
+            settings.reader_password(),
+            &settings.postgres_reader_password_file,
+        ),
         ("postgres_admin_password_file", settings.admin_password(), &settings.postgres_admin_password_file),
     ] {
         problems.extend(secret.err().map(|error| told(&error)));

@@ -39,12 +39,21 @@ enum Origin {
 }
 
 impl Origin {
-    /// As people find it.
+    /// Where a setting comes from, for who sees the setting beside it.
+    fn shown(&self, path: &str) -> String {
+        match self {
+            Self::File(file) => file.display().to_string(),
+            Self::Environment => self.of_key(path),
+            Self::Flags => "flag".to_owned(),
+        }
+    }
+
+    /// The same with the setting.
     fn of_key(&self, path: &str) -> String {
         match self {
-            Self::File(file) => format!("{} ({path})", file.display()),
+            Self::File(file) => format!("{}, {path}", file.display()),
             Self::Environment => format!("environment variable {}", variable(path)),
-            Self::Flags => format!("flag ({path})"),
+            Self::Flags => format!("flag of {path}"),
         }
     }
 }
@@ -103,7 +112,7 @@ impl Layers {
     /// The value of a key that somebody gave, and where it was given.
     pub fn find(&self, path: &str) -> Option<(&Value, String)> {
         let layer = self.0.iter().rev().find(|layer| find(&layer.values, path).is_some())?;
-        Some((find(&layer.values, path)?, layer.origin.of_key(path)))
+        Some((find(&layer.values, path)?, layer.origin.shown(path)))
     }
 
     fn problems(&self) -> Vec<Problem> {
@@ -119,7 +128,10 @@ impl Layers {
                     });
                 } else if given.contains_key(&format!("{path}{IN_A_FILE}")) {
                     problems.push(Problem {
-                        message: format!("both {path} and {path}{IN_A_FILE} are given in {}", origin.of_key(path)),
+                        message: format!(
+                            "both {path} and {path}{IN_A_FILE} are given in {}",
+                            origin.of_key(path)
+                        ),
                         remedy: "Give one of them.".to_owned(),
                     });
                 }
@@ -161,7 +173,8 @@ impl Layers {
 
     fn told(&self, error: &figment::Error) -> Problem {
         let path = error.path.join(".");
-        let place = self.find(&path).map_or_else(|| path.clone(), |(_, place)| place);
+        let given = self.0.iter().rev().find(|layer| find(&layer.values, &path).is_some());
+        let place = given.map_or_else(|| path.clone(), |layer| layer.origin.of_key(&path));
         let wrong = match &error.kind {
             // The error would show what was given.
             _ if is_secret(&path) => "a text is expected (in quotes)".to_owned(),

@@ -22,7 +22,7 @@ pub fn schema() -> Value {
     let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
     let mut schema = settings.into_generator().into_root_schema_for::<Settings>().to_value();
     if let Some(root) = schema.as_object_mut() {
-        root.insert("title".to_owned(), json!("Settings of forebay"));
+        root.insert("title".to_owned(), json!("forebay.toml"));
         without_null(root);
     }
     schema
@@ -35,7 +35,8 @@ pub fn keys() -> Vec<Key> {
     let mut sections = Vec::new();
     for (name, property) in properties(&schema) {
         if property.get("properties").is_some() {
-            let inner = properties(property).map(|(inner, property)| key(format!("{name}.{inner}"), property));
+            let inner =
+                properties(property).map(|(inner, property)| key(format!("{name}.{inner}"), property));
             sections.extend(inner);
         } else {
             keys.push(key(name.clone(), property));

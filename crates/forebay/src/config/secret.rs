@@ -57,7 +57,9 @@ pub fn password(given: Option<&String>, file: Option<&Path>) -> anyhow::Result<O
     let text = text.trim_end_matches(['\r', '\n']);
     if text.is_empty() {
         let message = format!("the password file {} is empty", file.display());
-        return Err(Told::configuration(message, "Write the password into it, or leave the setting out.").into());
+        return Err(
+            Told::configuration(message, "Write the password into it, or leave the setting out.").into()
+        );
     }
     Ok(Some(text.to_owned()))
 }
@@ -90,7 +92,9 @@ pub fn with_password(url: &str, password: &str) -> anyhow::Result<String> {
 fn percent_encoded(text: &str) -> String {
     text.bytes()
         .map(|byte| match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => char::from(byte).to_string(),
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
+                char::from(byte).to_string()
+            }
             other => format!("%{other:02X}"),
         })
         .collect()
