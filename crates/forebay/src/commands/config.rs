@@ -89,19 +89,13 @@ fn text_of(settings: &[Shown]) -> String {
 fn check(common: &Common, output: Output) -> anyhow::Result<i32> {
     let mut problems = Vec::new();
     let mut warnings = Vec::new();
-    match Settings::layers(common).and_then(|layers| match layers.extract() {
-        Ok(settings) => Ok(Some(settings)),
-        Err(found) => {
-            problems.extend(found);
-            Ok(None)
-        }
-    }) {
-        Ok(None) => {}
-        Ok(Some(settings)) => {
+    match Settings::layers(common).map(|layers| layers.extract()) {
+        Err(error) => problems.push(told(&error)),
+        Ok(Err(found)) => problems = found,
+        Ok(Ok(settings)) => {
             look_at(&settings, &mut problems, &mut warnings);
             problems.extend(Home::new(settings).err().map(|error| told(&error)));
         }
-        Err(error) => problems.push(told(&error)),
     }
     problems.dedup();
     let ok = problems.is_empty();
