@@ -41,7 +41,7 @@ pub struct Settings {
     pub postgres_url: Option<String>,
     /// An administrator of your PostgreSQL: makes and upgrades database, roles and schema at each start.
     pub postgres_admin_url: Option<String>,
-    /// What database and roles are called: <prefix>, <prefix>_owner, <prefix>_writer, <prefix>_reader.
+    /// What database and roles are called: with "forebay", forebay, forebay_owner, forebay_writer and forebay_reader.
     pub postgres_prefix: String,
     /// The password of redis_url's user. Advice: rather redis_password_file.
     pub redis_password: Option<String>,

@@ -1,5 +1,6 @@
 //! The units as files: what systemd itself says of them, and whether they fit the program's exit codes.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -112,6 +113,24 @@ fn a_stop_of_the_node_reaches_no_server() {
     }
     let users: Vec<String> = UNITS.iter().map(|name| Unit::of(name).one("User").to_owned()).collect();
     assert_eq!(users, ["forebay-postgres", "forebay-redis", "forebay"]);
+}
+
+#[test]
+fn the_runbook_has_every_alert_and_no_other() {
+    let Ok(rules) = fs::read_to_string(workspace().join("dashboards/forebay-alerts.yml")) else {
+        eprintln!("SKIPPED there are no alert rules");
+        return;
+    };
+    let rules: BTreeSet<&str> =
+        rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
+    let runbook = fs::read_to_string(workspace().join("docs/operations.md")).unwrap();
+    let rows = runbook.lines().filter(|line| line.starts_with("| `Forebay"));
+    let told: BTreeSet<&str> = rows
+        .flat_map(|row| row.split(" | ").next().unwrap().split('`'))
+        .filter(|name| name.starts_with("Forebay"))
+        .collect();
+    assert!(!rules.is_empty());
+    assert_eq!(rules, told);
 }
 
 /// A machine without systemd's tools cannot say anything; CI's setup installs them.
