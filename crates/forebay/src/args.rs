@@ -6,13 +6,14 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 
-use crate::exit;
+use crate::{exit, version};
 
 /// Redis in front of PostgreSQL: the data layer of a DPoS blockchain node.
 #[derive(Debug, Parser)]
 #[command(
     name = "forebay",
-    version,
+    version = version::SHORT,
+    long_version = version::LONG,
     propagate_version = true,
     after_help = exit::HELP,
     after_long_help = exit::long_help()
@@ -101,7 +102,7 @@ pub struct Overrides {
 }
 
 /// What a private Redis keeps on disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Durability {
     /// Everything that was acknowledged
@@ -111,7 +112,7 @@ pub enum Durability {
 }
 
 /// What the guard's stop means for the next start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OnHardLimit {
     /// Go back to PostgreSQL's last block; what is given up stands in a file.
@@ -121,7 +122,7 @@ pub enum OnHardLimit {
 }
 
 /// How log lines look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
     /// Text on a terminal, JSON elsewhere
@@ -228,6 +229,57 @@ pub enum Command {
         after_help = "Example:\n  forebay generate --out net --accounts 1000 --blocks 500 --mix all\n  forebay replay net/blocks.jsonl --network net/profile.toml --genesis net/genesis.json"
     )]
     Generate(GenerateArgs),
+    /// Show or check the settings, or print their JSON schema
+    #[command(
+        after_help = "Examples:\n  forebay config show\n  forebay config check --config /etc/forebay/forebay.toml\n\n\
+        Passwords are never shown. check: exit code 3 if something is wrong; every problem is named."
+    )]
+    Config(ConfigArgs),
+    /// Print completions for a shell
+    #[command(
+        after_help = "Example:\n  forebay completions bash > /usr/share/bash-completion/completions/forebay"
+    )]
+    Completions(CompletionsArgs),
+    /// Print the manual page
+    #[command(
+        after_help = "Examples:\n  forebay man > forebay.1\n  forebay man --out /usr/local/share/man/man1"
+    )]
+    Man(ManArgs),
+}
+
+/// See [`Command::Config`].
+#[derive(Debug, Args)]
+pub struct ConfigArgs {
+    /// What to do with them
+    #[command(subcommand)]
+    pub action: ConfigAction,
+}
+
+/// What can be done with the settings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+pub enum ConfigAction {
+    /// Every setting as it is in force, and where it comes from
+    Show,
+    /// Whether a node could start with them; starts and changes nothing
+    Check,
+    /// The JSON schema of the configuration file
+    Schema,
+}
+
+/// See [`Command::Completions`].
+#[derive(Debug, Args)]
+pub struct CompletionsArgs {
+    /// Of which shell
+    #[arg(value_enum)]
+    pub shell: clap_complete::Shell,
+}
+
+/// See [`Command::Man`].
+#[derive(Debug, Args)]
+pub struct ManArgs {
+    /// Write a page for each command into this directory instead
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
 }
 
 /// See [`Command::Run`].

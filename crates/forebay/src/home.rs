@@ -12,7 +12,7 @@ use forebay_store::Setup;
 use tokio_postgres::Config;
 
 use crate::args::Durability;
-use crate::config::Settings;
+use crate::config::{Settings, secret};
 use crate::exit::Told;
 
 /// What a reader says while it holds the data directory for a moment, to stop the PostgreSQL that it started. It is no
@@ -243,6 +243,9 @@ fn yours(settings: &Settings, redis: &str, postgres: &str) -> anyhow::Result<Con
         None => None,
         Some(url) => {
             let mut admin = parse("postgres_admin_url", url, settings.connect_timeout())?;
+            if let Some(password) = settings.admin_password()? {
+                admin.password(password);
+            }
             if admin.get_dbname().is_none() {
                 admin.dbname("postgres");
             }
@@ -252,7 +255,11 @@ fn yours(settings: &Settings, redis: &str, postgres: &str) -> anyhow::Result<Con
             Some(Setup { admin, names, passwords })
         }
     };
-    Ok(Connections { redis_url: redis.to_owned(), postgres: writer, setup })
+    let redis_url = match settings.redis_password()? {
+        Some(password) => secret::with_password(redis, &password)?,
+        None => redis.to_owned(),
+    };
+    Ok(Connections { redis_url, postgres: writer, setup })
 }
 
 /// The text may hold a password: it is in no message.

@@ -4,12 +4,14 @@ mod account_record;
 mod args;
 mod chain;
 mod commands;
+mod completions;
 mod config;
 mod exit;
 mod home;
 mod lines;
 mod logging;
 mod node_report;
+mod notify;
 mod observe;
 mod operations;
 mod output;
@@ -21,6 +23,7 @@ mod server_conf;
 mod servers_by_plan;
 mod session;
 mod signals;
+mod version;
 
 use clap::Parser as _;
 
@@ -44,7 +47,7 @@ fn main() {
 /// A defect ends the program at once, as a crash would: the next start goes on from what both tiers have.
 fn end_at_a_panic() {
     std::panic::set_hook(Box::new(|panic| {
-        eprintln!("\nThis is a defect of forebay {}: {panic}", env!("CARGO_PKG_VERSION"));
+        eprintln!("\nThis is a defect of forebay {}: {panic}", version::SHORT);
         eprintln!("Please report it with this message and the log. No accepted block is lost: start again.");
         std::process::exit(Exit::Internal as i32);
     }));

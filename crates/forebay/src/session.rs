@@ -17,6 +17,7 @@ use crate::chain::Chain;
 use crate::exit::Told;
 use crate::home::{Brought, Connections, Home, host_name};
 use crate::node_report::Reporter;
+use crate::notify::service_manager;
 use crate::observe::Observed;
 use crate::screen::Screen;
 use crate::servers_by_plan::servers_by_plan;
@@ -92,8 +93,9 @@ impl Session {
         let limits = home.settings.limits.limits();
         let reporter = Reporter::new(home.data_dir(), &limits);
         let watched = Watched { screen, reporter: &reporter, observed };
+        let starting = start_node(home, &chain, private.as_ref(), write_log, patience, watched);
         let started = tokio::select! {
-            started = start_node(home, &chain, private.as_ref(), write_log, patience, watched) => started,
+            started = service_manager().patiently(starting) => started,
             () = signals.asked() => Err(interrupted("while the node was starting")),
         };
         if let Ok(started) = &started {
@@ -139,11 +141,18 @@ impl Session {
     /// # Errors
     /// What stopped the node before. Private servers stay then, for the next start to adopt.
     pub async fn stop(self) -> anyhow::Result<Stopped> {
-        self.node.stop(self.drain_max).await;
-        let node = self.node.watch();
-        let left = move || node.borrow().lag_operations as u64;
-        let screen = self.screen.clone();
-        screen.while_counting_down("bringing to PostgreSQL what it lacks", left, self.wind_up()).await
+        service_manager().stopping("draining what is accepted to PostgreSQL");
+        service_manager()
+            .patiently(async {
+                self.node.stop(self.drain_max).await;
+                let node = self.node.watch();
+                let left = move || node.borrow().lag_operations as u64;
+                let screen = self.screen.clone();
+                screen
+                    .while_counting_down("bringing to PostgreSQL what it lacks", left, self.wind_up())
+                    .await
+            })
+            .await
     }
 
     /// After a failure: the node is stopped in order if it still runs. The failure that it ended with, if any, is the
@@ -245,6 +254,7 @@ async fn start_node(
         Arc::new(move |progress| {
             phases.observe(progress.clone());
             observed.step(progress.clone());
+            service_manager().starting(&progress);
             reporter.starting(progress);
         })
     };

@@ -4,6 +4,7 @@ mod account;
 mod backup;
 mod backup_tools;
 mod block;
+mod config;
 mod delegates;
 mod dump;
 mod feed;
@@ -30,7 +31,7 @@ use crate::output::Output;
 use crate::reads::Reads;
 use crate::screen::Screen;
 use crate::signals::Signals;
-use crate::{logging, output};
+use crate::{completions, logging, output};
 
 /// What every command works with.
 pub struct Context {
@@ -63,6 +64,9 @@ pub async fn run(cli: Cli) -> i32 {
 }
 
 async fn attempt(cli: Cli, screen: &Screen, output: Output, signals: Signals) -> anyhow::Result<i32> {
+    if let Some(code) = without_settings(&cli, output)? {
+        return Ok(code);
+    }
     let settings = Settings::load(&cli.common)?;
     logging::start(&cli.common, &settings, &cli.command, screen)?;
     let mut home = Home::new(settings)?;
@@ -88,6 +92,19 @@ async fn attempt(cli: Cli, screen: &Screen, output: Output, signals: Signals) ->
         Command::Backup(args) => backup::save(&context, args).await,
         Command::RestoreBackup(args) => restore_backup::run(&context, args).await,
         Command::Generate(args) => generate::run(&context, args).await,
+        Command::Config(_) | Command::Completions(_) | Command::Man(_) => {
+            anyhow::bail!("this command was to be done before the settings were read")
+        }
+    }
+}
+
+/// Commands that must work with settings that do not.
+fn without_settings(cli: &Cli, output: Output) -> anyhow::Result<Option<i32>> {
+    match &cli.command {
+        Command::Config(args) => config::run(&cli.common, args.action, output).map(Some),
+        Command::Completions(args) => completions::completions(args).map(|()| Some(Exit::Success as i32)),
+        Command::Man(args) => completions::man(args).map(|()| Some(Exit::Success as i32)),
+        _ => Ok(None),
     }
 }
 

@@ -10,6 +10,7 @@ use super::feed::{self, Feed};
 use crate::args::RunArgs;
 use crate::exit::Exit;
 use crate::home::command_words;
+use crate::notify::service_manager;
 use crate::observe::{Listener, Observed};
 use crate::output::print;
 use crate::session::{Patience, Session};
@@ -50,12 +51,17 @@ pub async fn run(context: &Context, args: RunArgs) -> anyhow::Result<i32> {
         Err(error) => return Err(session.stop_after(error).await),
     };
     tell_ready(context, &session, args.feed.as_deref())?;
+    service_manager().ready("ready");
+    let told = service_manager().follow(session.node.watch());
     let ended = tokio::select! {
         biased;
         ended = session.ended() => Some(ended),
         () = context.signals.asked() => None,
         () = feed.ended() => None,
     };
+    if let Some(told) = told {
+        told.abort();
+    }
     // Lines under way are answered; whoever does not take the answers, or awaits what will not come, has its limit.
     if tokio::time::timeout(context.home.settings.drain_max(), feed.close()).await.is_err() {
         tracing::warn!("some lines of the feed were not answered in time");

@@ -206,7 +206,7 @@ impl RunningNode {
     }
 
     pub fn connect(&self) -> Connection {
-        Connection { stream: BufReader::new(UnixStream::connect(&self.socket).unwrap()) }
+        Connection::to(&self.socket)
     }
 
     /// How it ends by itself.
@@ -240,6 +240,10 @@ pub struct Connection {
 }
 
 impl Connection {
+    pub fn to(socket: &Path) -> Self {
+        Self { stream: BufReader::new(UnixStream::connect(socket).unwrap()) }
+    }
+
     pub fn send(&mut self, line: &str) {
         self.stream.get_mut().write_all(format!("{line}\n").as_bytes()).unwrap();
     }
