@@ -10,6 +10,7 @@
 //! What is durable: when [`SlowWriter::apply`] returns, its operations are committed and flushed.
 
 pub mod error;
+pub mod lists;
 pub mod rows;
 pub mod setup;
 

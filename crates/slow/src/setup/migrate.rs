@@ -108,7 +108,10 @@ fn grants(names: &Names) -> String {
          grant select on all tables in schema forebay, forebay_log, rise to {writer};
          grant insert, delete on forebay.blocks, forebay.transactions to {writer};
          grant update on forebay.position to {writer};
-         grant usage on schema forebay_log, rise to {reader};
+         grant usage on schema forebay, forebay_log, rise to {reader};
+         grant select on forebay.chain, forebay.position, forebay.blocks, forebay.transactions, forebay.accounts,
+             forebay.delegates, forebay.votes, forebay.multisignature_members, forebay.rounds, forebay.delegate_history
+             to {reader};
          grant select on all tables in schema forebay_log, rise to {reader};
          grant execute on all functions in schema rise to {writer}, {reader};
          grant execute on function forebay_code.unsigned_text(bigint) to {writer}, {reader};"
