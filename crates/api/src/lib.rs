@@ -14,6 +14,7 @@ mod parameters;
 mod routes;
 mod server;
 mod tiers;
+mod v1;
 mod views;
 
 use std::sync::Arc;
@@ -29,10 +30,12 @@ use crate::answer::{Answer, ApiError, Read, Tier};
 use crate::documents::Routes;
 use crate::parameters::{Asked, Given, Schema};
 use crate::tiers::Tiers;
+use crate::v1::Hub;
 
 pub use limits::Limits;
 pub use server::{Listener, Server, ServerError, Tls};
 pub use tiers::{Chain, Locate, TierOptions};
+pub use v1::WritePolicy;
 
 /// Seconds since the network's epoch.
 pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
@@ -47,6 +50,12 @@ pub struct ApiOptions {
     pub node: Option<Node>,
     /// What time it is.
     pub clock: Clock,
+    /// Who may write.
+    pub writes: WritePolicy,
+    /// Operations that may be accepted and not durable: where the guard lets writes wait.
+    pub lag_operations_max: u64,
+    /// What clients can make grow.
+    pub limits: Limits,
 }
 
 /// The API of one chain. Cheap to clone.
@@ -60,6 +69,12 @@ struct Inner {
     tiers: Tiers,
     node: Option<Node>,
     clock: Clock,
+    writes: WritePolicy,
+    lag_operations_max: u64,
+    limits: Limits,
+    hub: Hub,
+    /// One write of this API at a time: a take-back counts from the tip that it sees.
+    turn: tokio::sync::Mutex<()>,
     /// Says when streams have to end.
     ending: watch::Sender<bool>,
 }
@@ -68,9 +83,21 @@ impl Api {
     /// Makes the API; nothing is connected to before it is asked.
     #[must_use]
     pub fn new(options: ApiOptions) -> Self {
-        let ApiOptions { chain, tiers, node, clock } = options;
-        let tiers = Tiers::new(chain.clone(), tiers);
-        Self { inner: Arc::new(Inner { chain, tiers, node, clock, ending: watch::Sender::new(false) }) }
+        let ApiOptions { chain, tiers, node, clock, writes, lag_operations_max, limits } = options;
+        Self {
+            inner: Arc::new(Inner {
+                tiers: Tiers::new(chain.clone(), tiers),
+                hub: Hub::new(limits.streams_max),
+                chain,
+                node,
+                clock,
+                writes,
+                lag_operations_max,
+                limits,
+                turn: tokio::sync::Mutex::default(),
+                ending: watch::Sender::new(false),
+            }),
+        }
     }
 
     /// All routes, without limits; [`Server`] adds those.
@@ -89,7 +116,7 @@ impl Api {
     }
 
     fn routes() -> Routes {
-        routes::routes()
+        routes::routes().merge(v1::routes())
     }
 
     pub(crate) fn chain(&self) -> &Chain {
@@ -102,6 +129,34 @@ impl Api {
 
     pub(crate) fn node(&self) -> Option<&Node> {
         self.inner.node.as_ref()
+    }
+
+    pub(crate) fn write_policy(&self) -> &WritePolicy {
+        &self.inner.writes
+    }
+
+    pub(crate) fn lag_operations_max(&self) -> u64 {
+        self.inner.lag_operations_max
+    }
+
+    pub(crate) fn body_bytes_max(&self) -> usize {
+        self.inner.limits.body_bytes_max
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.inner.limits
+    }
+
+    pub(crate) fn hub(&self) -> &Hub {
+        &self.inner.hub
+    }
+
+    pub(crate) fn turn(&self) -> &tokio::sync::Mutex<()> {
+        &self.inner.turn
+    }
+
+    pub(crate) fn ending(&self) -> watch::Receiver<bool> {
+        self.inner.ending.subscribe()
     }
 
     /// Ends all streams of events.

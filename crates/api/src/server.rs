@@ -183,7 +183,8 @@ pub struct Server {
 impl Server {
     /// Serves an API on all listeners until [`Server::stop`].
     #[must_use]
-    pub fn start(api: &Api, listeners: Vec<Listener>, limits: Limits) -> Self {
+    pub fn start(api: &Api, listeners: Vec<Listener>) -> Self {
+        let limits = api.limits().clone();
         let (stop, stopping) = watch::channel(false);
         let stop_max = limits.request_timeout;
         let connections = Arc::new(Semaphore::new(limits.connections_max.max(1)));

@@ -64,6 +64,11 @@ impl Tiers {
         }
     }
 
+    /// The longest wait of a request.
+    pub fn wait_max(&self) -> Duration {
+        self.wait_max
+    }
+
     /// Redis.
     pub fn fast(&self) -> &FastLink {
         &self.fast

@@ -59,11 +59,9 @@ pub struct RankedDelegate {
     pub rank: u64,
 }
 
-/// Where the chain stands, with the ids of its newest five blocks, newest first.
+/// The ids of the newest five blocks, newest first.
 #[derive(Debug, Clone)]
 pub struct Standing {
-    /// The newest block.
-    pub tip: Option<Tip>,
     /// At most five.
     pub newest: Vec<BlockId>,
 }
@@ -94,7 +92,7 @@ impl Tiers {
     pub async fn standing(&self, wait: Option<Height>) -> Result<Read<Standing>, ApiError> {
         let read = |fast: FastTier| async move {
             let (head, newest) = fast.newest_ids(BROADHASH_BLOCKS).await?;
-            Ok(At { at: head.point(), value: Standing { tip: head.tip, newest } })
+            Ok(At { at: head.point(), value: Standing { newest } })
         };
         match self.ask_fast(wait, read).await? {
             Ok(read) => Ok(read),
@@ -103,7 +101,7 @@ impl Tiers {
                 let lists = session.lists().await.map_err(|e| of_slow(&e))?;
                 let newest = lists.newest_blocks(BROADHASH_BLOCKS).await;
                 let newest = newest.map(|blocks| blocks.into_iter().map(|(id, _)| id).collect());
-                slow(&lists, newest.map(|newest| Standing { tip: lists.tip(), newest }))
+                slow(&lists, newest.map(|newest| Standing { newest }))
             }
         }
     }

@@ -6,7 +6,7 @@ pub mod oracle_answers;
 use std::sync::Arc;
 use std::time::Duration;
 
-use forebay_api::{Api, ApiOptions, Chain, Limits, Listener, Locate, Server, TierOptions};
+use forebay_api::{Api, ApiOptions, Chain, Limits, Listener, Locate, Server, TierOptions, WritePolicy};
 use forebay_slow::lists::PoolOptions;
 use forebay_store::Node;
 use forebay_testkit::chain::{NOW, OracleChain};
@@ -48,10 +48,31 @@ pub fn tier_options(bench: &Bench) -> TierOptions {
     }
 }
 
+/// An API beside a bench.
+pub fn api(
+    bench: &Bench,
+    node: Option<Node>,
+    now: i64,
+    tiers: TierOptions,
+    limits: Limits,
+    writes: WritePolicy,
+) -> Api {
+    let chain =
+        Chain { profile: Arc::clone(&bench.options.profile), genesis: Arc::clone(&bench.options.genesis) };
+    let clock: forebay_api::Clock = Arc::new(move || now);
+    Api::new(ApiOptions { chain, tiers, node, clock, writes, lag_operations_max: 1000, limits })
+}
+
 impl Served {
     /// Beside a bench, with or without its node, at a moment that the clock says.
     pub async fn start(bench: &Bench, node: Option<Node>, now: i64) -> Self {
         Self::with(bench, node, now, tier_options(bench), Limits::default()).await
+    }
+
+    /// One that takes blocks from whoever says this token.
+    pub async fn writable(bench: &Bench, node: Node, token: &str) -> Self {
+        let writes = WritePolicy { token: Some(token.to_owned()), on_public_addresses: false };
+        Self::of(api(bench, Some(node), NOW, tier_options(bench), Limits::default(), writes)).await
     }
 
     pub async fn with(
@@ -61,14 +82,14 @@ impl Served {
         tiers: TierOptions,
         limits: Limits,
     ) -> Self {
-        let chain = Chain {
-            profile: Arc::clone(&bench.options.profile),
-            genesis: Arc::clone(&bench.options.genesis),
-        };
-        let api = Api::new(ApiOptions { chain, tiers, node, clock: Arc::new(move || now) });
+        Self::of(api(bench, node, now, tiers, limits, WritePolicy::default())).await
+    }
+
+    /// On a port of its own.
+    pub async fn of(api: Api) -> Self {
         let listener = Listener::tcp(([127, 0, 0, 1], 0).into(), None).await.unwrap();
         let url = listener.place().to_owned();
-        let server = Server::start(&api, vec![listener], limits);
+        let server = Server::start(&api, vec![listener]);
         Self { api, server: Some(server), url, client: Client::new() }
     }
 
