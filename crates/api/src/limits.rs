@@ -44,6 +44,8 @@ pub struct Limits {
     pub body_bytes_max: usize,
     /// Pages of these origins may read in a browser; empty: pages of any.
     pub origins: Vec<String>,
+    /// Whether each request is a line of the log.
+    pub access_log: bool,
 }
 
 impl Default for Limits {
@@ -57,6 +59,7 @@ impl Default for Limits {
             idle_timeout: Duration::from_secs(30),
             body_bytes_max: 64 << 20,
             origins: Vec::new(),
+            access_log: true,
         }
     }
 }
@@ -100,6 +103,21 @@ pub(crate) async fn guard(State(guard): State<Guard>, request: Request, next: Ne
     let response = answer(&guard, peer, request, next).await;
     let mut response = unless_known(response, &method, known.as_ref());
     response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if guard.limits.access_log {
+        log(&response, &id, peer, &method, &target, begun);
+    }
+    response.headers_mut().insert(REQUEST_ID, id);
+    response
+}
+
+fn log(
+    response: &Response,
+    id: &HeaderValue,
+    peer: Option<Peer>,
+    method: &Method,
+    target: &str,
+    begun: Instant,
+) {
     let headers = response.headers();
     let text =
         |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("-").to_owned();
@@ -115,8 +133,6 @@ pub(crate) async fn guard(State(guard): State<Guard>, request: Request, next: Ne
         duration_us = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX),
         "answered"
     );
-    response.headers_mut().insert(REQUEST_ID, id);
-    response
 }
 
 async fn answer(guard: &Guard, peer: Option<Peer>, request: Request, next: Next) -> Response {

@@ -63,12 +63,15 @@ impl Stream {
     }
 
     async fn until(&mut self, condition: impl Fn(&Value) -> bool) -> Value {
-        loop {
-            let (_, event) = self.next().await;
-            if condition(&event) {
-                return event;
+        let waited = tokio::time::timeout(std::time::Duration::from_secs(60), async {
+            loop {
+                let (_, event) = self.next().await;
+                if condition(&event) {
+                    return event;
+                }
             }
-        }
+        });
+        waited.await.expect("the event comes")
     }
 }
 

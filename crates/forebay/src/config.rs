@@ -12,6 +12,7 @@ use forebay_store::{Limits, WriteLogLimits};
 use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize};
 
+use crate::api_settings::ApiSettings;
 use crate::args::{Common, Durability, LogFormat, OnHardLimit};
 use crate::exit::Told;
 
@@ -77,6 +78,8 @@ pub struct Settings {
     pub log: Option<String>,
     /// Bounds.
     pub limits: LimitSettings,
+    /// The HTTP API.
+    pub api: ApiSettings,
 }
 
 impl Default for Settings {
@@ -106,6 +109,7 @@ impl Default for Settings {
             log_format: LogFormat::Text,
             log: None,
             limits: LimitSettings::default(),
+            api: ApiSettings::default(),
         }
     }
 }
@@ -268,7 +272,8 @@ impl Settings {
     }
 }
 
-fn password(given: Option<&String>, file: Option<&Path>) -> anyhow::Result<Option<String>> {
+/// A secret that is given as a text or as a file.
+pub(crate) fn password(given: Option<&String>, file: Option<&Path>) -> anyhow::Result<Option<String>> {
     match (given, file) {
         (Some(text), _) => Ok(Some(text.clone())),
         (None, Some(file)) => {
@@ -326,7 +331,7 @@ impl Provider for Environment {
 }
 
 /// A whole number, or the text of one, as the environment has it.
-fn number<'de, D: Deserializer<'de>, N: TryFrom<u64>>(deserializer: D) -> Result<N, D::Error> {
+pub(crate) fn number<'de, D: Deserializer<'de>, N: TryFrom<u64>>(deserializer: D) -> Result<N, D::Error> {
     let wide = deserializer.deserialize_any(WholeNumber)?;
     N::try_from(wide).map_err(|_| de::Error::custom(format!("{wide} is too large")))
 }

@@ -1,12 +1,14 @@
 //! The program: command line, settings, private servers, exit codes. What it does with the chain is the store's.
 
 mod account_record;
+mod api_settings;
 mod args;
 mod chain;
 mod commands;
 mod config;
 mod exit;
 mod home;
+mod http;
 mod lines;
 mod logging;
 mod node_report;

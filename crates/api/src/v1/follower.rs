@@ -9,7 +9,7 @@ use forebay_slow::lists::ChainOperation;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::hub::Ear;
+use super::hub::{Ear, Seen};
 use crate::Api;
 
 /// Operations that are read at once.
@@ -142,9 +142,9 @@ impl Follower {
             if let Some(told) = self.told.pop_front() {
                 return Some(told);
             }
-            let head = *self.ear.heads.borrow_and_update();
-            if let Some(head) = head {
-                self.look(head).await;
+            let seen = *self.ear.heads.borrow_and_update();
+            if let Some(seen) = seen {
+                self.look(seen).await;
                 if !self.told.is_empty() {
                     continue;
                 }
@@ -156,16 +156,17 @@ impl Follower {
         }
     }
 
-    async fn look(&mut self, head: Head) {
+    async fn look(&mut self, seen: Seen) {
+        let head = seen.head;
         let Some(cursor) = self.cursor else {
             self.cursor = Some(Cursor::at(head.position));
-            self.tell_lag(head);
+            self.tell_lag(seen);
             return;
         };
         if cursor.seq > head.position.seq {
             self.reset(head);
         } else if cursor.seq < head.position.seq {
-            match self.operations_after(cursor).await {
+            match self.operations_between(cursor, head.position).await {
                 // A tier is away: the next head, or the next look, tells more.
                 None => {}
                 Some(operations) if operations.is_empty() => self.reset(head),
@@ -174,7 +175,7 @@ impl Follower {
         } else if cursor.epoch.is_some_and(|epoch| epoch > head.position.epoch) {
             self.reset(head);
         }
-        self.tell_lag(head);
+        self.tell_lag(seen);
     }
 
     fn push(&mut self, (position, events): (Position, Vec<Event>)) {
@@ -192,11 +193,7 @@ impl Follower {
         self.told.push_back((Some(head.position.to_string()), Event::Reset { epoch, seq, height }));
     }
 
-    fn tell_lag(&mut self, head: Head) {
-        let (durable, height) = match self.api.node().map(forebay_store::Node::progress) {
-            Some(progress) => (progress.durable.seq, progress.durable.height),
-            None => head.durable.map_or((0, 0), |durable| (durable.position.seq, durable.height)),
-        };
+    fn tell_lag(&mut self, Seen { head, durable_seq: durable, durable_height: height }: Seen) {
         if durable > self.durable {
             self.durable = durable;
             let epoch = head.durable.map_or(head.position.epoch, |durable| durable.position.epoch);
@@ -215,9 +212,13 @@ impl Follower {
         }
     }
 
-    /// What was done after a cursor, in order and without gaps. `Some` and empty: the history does not go back to it, or is
+    /// What was done after a cursor and up to a head, in order and without gaps. `Some` and empty: the history does not go back to it, or is
     /// another one. `None`: it cannot be read now.
-    async fn operations_after(&self, cursor: Cursor) -> Option<Vec<(Position, Vec<Event>)>> {
+    async fn operations_between(
+        &self,
+        cursor: Cursor,
+        head: Position,
+    ) -> Option<Vec<(Position, Vec<Event>)>> {
         let fast = self.api.tiers().fast().usable().await.ok()?;
         let after = Position { epoch: cursor.epoch.unwrap_or(0), seq: cursor.seq };
         let entries = match fast.outbox_entries(Some(after), OPERATIONS_A_READ).await {
@@ -227,17 +228,19 @@ impl Follower {
                 return None;
             }
         };
+        // What came after the head was seen is told with the next head; a cursor without an epoch sees earlier ones again.
         let entries: Vec<OutboxEntry> = entries
             .into_iter()
-            .skip_while(|entry| cursor.epoch.is_none() && entry.position.seq <= cursor.seq)
+            .filter(|entry| entry.position <= head)
+            .filter(|entry| cursor.epoch.is_some() || entry.position.seq > cursor.seq)
             .collect();
         if entries.first().is_some_and(|first| first.position.seq == cursor.seq + 1) {
             return Some(entries.iter().map(|entry| (entry.position, self.events_of(entry))).collect());
         }
-        self.operations_logged_after(cursor).await
+        self.operations_logged(cursor, head).await
     }
 
-    async fn operations_logged_after(&self, cursor: Cursor) -> Option<Vec<(Position, Vec<Event>)>> {
+    async fn operations_logged(&self, cursor: Cursor, head: Position) -> Option<Vec<(Position, Vec<Event>)>> {
         let mut session = self.api.tiers().lists(None).await.ok()?;
         let lists = session.lists().await.ok()?;
         let count = u32::try_from(OPERATIONS_A_READ).unwrap_or(u32::MAX);
@@ -255,7 +258,10 @@ impl Follower {
             // PostgreSQL lacks what the outbox has; the outbox lacks nothing that PostgreSQL lacks.
             None => None,
             Some(first) if first.seq != cursor.seq + 1 => Some(Vec::new()),
-            Some(_) => Some(logged.map(|one| self.events_of_logged(&one)).collect()),
+            Some(_) => {
+                let seen = logged.take_while(|one| one.seq <= head.seq);
+                Some(seen.map(|one| self.events_of_logged(&one)).collect())
+            }
         }
     }
 

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use forebay_fast::{Head, State};
+use forebay_ledger::ids::Height;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::Api;
@@ -15,15 +16,36 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// Who follows, and what they are told.
 pub struct Hub {
-    heads: watch::Sender<Option<Head>>,
+    heads: watch::Sender<Option<Seen>>,
     is_looking: AtomicBool,
     streams: Arc<Semaphore>,
+}
+
+/// Where the chain stands in both tiers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seen {
+    /// Redis.
+    pub head: Head,
+    /// The last operation that PostgreSQL has.
+    pub durable_seq: u64,
+    /// The tip there.
+    pub durable_height: Height,
+}
+
+impl Seen {
+    /// The node knows what is durable; without one, Redis has a note that may lag.
+    fn of(head: Head, api: &Api) -> Self {
+        let noted = head.durable.map_or((0, 0), |durable| (durable.position.seq, durable.height));
+        let known = api.node().map(|node| node.progress().durable);
+        let (durable_seq, durable_height) = known.map_or(noted, |durable| (durable.seq, durable.height));
+        Self { head, durable_seq, durable_height }
+    }
 }
 
 /// A follower's ear.
 pub struct Ear {
     /// The newest head that was seen.
-    pub heads: watch::Receiver<Option<Head>>,
+    pub heads: watch::Receiver<Option<Seen>>,
     _stream: OwnedSemaphorePermit,
 }
 
@@ -61,9 +83,10 @@ async fn look(api: Api) {
         if let Ok(fast) = api.tiers().fast().usable().await {
             match fast.head().await {
                 Ok(head) if head.state == State::Ready => {
+                    let seen = Seen::of(head, &api);
                     hub.heads.send_if_modified(|known| {
-                        let is_new = *known != Some(head);
-                        *known = Some(head);
+                        let is_new = *known != Some(seen);
+                        *known = Some(seen);
                         is_new
                     });
                 }

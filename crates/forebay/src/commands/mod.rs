@@ -1,6 +1,7 @@
 //! One module a command.
 
 mod account;
+mod api;
 mod block;
 mod delegates;
 mod dump;
@@ -61,6 +62,7 @@ async fn attempt(cli: Cli, screen: &Screen, output: Output, signals: Signals) ->
     let context = Context { home: Home::new(settings)?, output, screen: screen.clone(), signals };
     match cli.command {
         Command::Run(args) => run::run(&context, args).await,
+        Command::Api(args) => api::run(&context, args).await,
         Command::Replay(args) => replay::run(&context, args).await,
         Command::Pop(args) => pop::run(&context, args).await,
         Command::Status => status::run(&context).await,
