@@ -86,7 +86,7 @@ async fn the_reader_sees_the_chain_and_changes_nothing() {
     let sql =
         "select relname::text from pg_class where relnamespace = 'rise'::regnamespace and relkind = 'v'";
     let views: Vec<String> = admin.query(sql, &[]).await.unwrap().iter().map(|row| row.get(0)).collect();
-    assert_eq!(views.len(), 12);
+    assert_eq!(views.len(), 13);
     for view in views {
         reader.query(&format!("select * from rise.{view}"), &[]).await.unwrap();
         let may =
@@ -144,7 +144,7 @@ async fn functions_of_the_owner_have_a_fixed_search_path_and_nobody_calls_them()
              has_function_privilege($1::text, p.oid, 'execute'), has_function_privilege('pg_monitor', p.oid, 'execute') \
          from pg_proc p where p.pronamespace = 'rise'::regnamespace";
     let lookups = admin.query(sql, &[&database.names.reader]).await.unwrap();
-    assert_eq!(lookups.len(), 3);
+    assert_eq!(lookups.len(), 5);
     for row in lookups {
         let name: &str = row.get(0);
         assert_eq!((row.get::<_, &str>(1), row.get::<_, bool>(2)), ("s", true), "{name}");

@@ -13,7 +13,7 @@ mod embedded {
 }
 
 /// Functions, triggers and views: one text, run in one transaction.
-const CODE: [&str; 11] = [
+const CODE: [&str; 12] = [
     include_str!("../../sql/code/10_numbers.sql"),
     include_str!("../../sql/code/20_deltas.sql"),
     include_str!("../../sql/code/30_sums.sql"),
@@ -24,6 +24,7 @@ const CODE: [&str; 11] = [
     include_str!("../../sql/code/70_triggers.sql"),
     include_str!("../../sql/code/80_rise_views.sql"),
     include_str!("../../sql/code/85_rise_lookups.sql"),
+    include_str!("../../sql/code/87_rise_history.sql"),
     include_str!("../../sql/code/90_log_views.sql"),
 ];
 
