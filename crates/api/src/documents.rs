@@ -82,7 +82,7 @@ impl Routes {
         about: About,
         handler: H,
     ) -> Self {
-        let operation = self.operation::<B>(path, &about).security(token_needed()).build();
+        let operation = write_answers(self.operation::<B>(path, &about)).build();
         self.add(path, HttpMethod::Delete, operation, delete(handler))
     }
 
@@ -119,6 +119,7 @@ impl Routes {
             .operation_id(Some(path.trim_matches('/').replace(['/', '{', '}'], "_")))
             .response("200", response("The answer, or a refusal in the family's form", either))
             .response("400", response("The request cannot be read", failure.clone()))
+            .response("429", response("Too many requests from this address", failure.clone()))
             .response("503", response("A tier that has to answer is away", failure));
         for one in about.schema.parameters {
             operation = operation.parameter(parameter(one));
@@ -174,6 +175,21 @@ impl Routes {
             .components(Some(components))
             .build()
     }
+}
+
+/// What else a write may be answered with.
+fn write_answers(operation: OperationBuilder) -> OperationBuilder {
+    let failure = || RefOr::Ref::<ApiSchema>(Ref::from_schema_name(Failure::name()));
+    [
+        ("401", "The token is missing or wrong"),
+        ("403", "Nothing is written here"),
+        ("409", "The chain is at another block"),
+        ("413", "The body is too large"),
+        ("422", "A block breaks a rule; those before it stay accepted"),
+    ]
+    .into_iter()
+    .fold(operation, |operation, (status, about)| operation.response(status, response(about, failure())))
+    .security(token_needed())
 }
 
 fn token_needed() -> SecurityRequirement {

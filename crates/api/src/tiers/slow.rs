@@ -31,7 +31,7 @@ impl SlowLink {
         Self { locate, options, state: Mutex::default(), trying: tokio::sync::Mutex::default() }
     }
 
-    /// A session that works: a kept one that died meanwhile is replaced.
+    /// A session: a kept one whose connection is known to have ended is replaced.
     ///
     /// # Errors
     /// Unavailable, Resources, Permission.
@@ -41,7 +41,7 @@ impl SlowLink {
             (state.pool.clone(), state.away.clone())
         };
         match (pool, away) {
-            (Some((_, pool)), None) => match self.working(&pool).await {
+            (Some((_, pool)), None) => match pool.session().await {
                 Err(error) if error.kind() == ErrorKind::Unavailable => Err(self.away(error)),
                 outcome => outcome,
             },

@@ -3,6 +3,7 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod clients;
+mod fuzzing;
 #[path = "../../../api/tests/support/oracle_answers.rs"]
 mod oracle_answers;
 #[path = "../cli/support.rs"]
