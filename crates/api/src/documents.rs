@@ -67,11 +67,8 @@ impl Routes {
         for body_type in body_types {
             body = body.content(*body_type, ContentBuilder::new().schema(Some(any.clone())).build());
         }
-        let operation = self
-            .operation::<B>(path, &about)
-            .request_body(Some(body.build()))
-            .security(token_needed())
-            .build();
+        let operation = self.operation::<B>(path, &about).request_body(Some(body.build()));
+        let operation = write_answers(operation).build();
         self.add(path, HttpMethod::Post, operation, post(handler))
     }
 
@@ -119,6 +116,7 @@ impl Routes {
             .operation_id(Some(path.trim_matches('/').replace(['/', '{', '}'], "_")))
             .response("200", response("The answer, or a refusal in the family's form", either))
             .response("400", response("The request cannot be read", failure.clone()))
+            .response("412", response("The answering tier did not reach the height in time", failure.clone()))
             .response("429", response("Too many requests from this address", failure.clone()))
             .response("503", response("A tier that has to answer is away", failure));
         for one in about.schema.parameters {
@@ -234,4 +232,21 @@ fn parameter(one: &Parameter) -> ParameterBuilder {
         .required(if one.required { Required::True } else { Required::False })
         .description(Some(one.about))
         .schema(Some(schema))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn a_schemas_name_stands_for_one_schema() {
+        let routes = Api::routes();
+        let mut known: BTreeMap<&str, &RefOr<ApiSchema>> = BTreeMap::new();
+        for (name, schema) in &routes.schemas {
+            let first = known.entry(name).or_insert(schema);
+            assert!(*first == schema, "{name}");
+        }
+    }
 }

@@ -180,7 +180,7 @@ async fn a_request_waits_for_its_height_and_not_for_ever() {
     for path in ["/api/blocks/getHeight", "/api/blocks?limit=1"] {
         assert_eq!(ask(path, "151").await.0, 200);
         let (status, body) = ask(path, "152").await;
-        assert_eq!((status, &body["reason"]), (503, &json!("height-not-reached")), "{body}");
+        assert_eq!((status, &body["reason"]), (412, &json!("height-not-reached")), "{body}");
         let (status, body) = ask(path, "soon").await;
         assert_eq!((status, &body["reason"]), (400, &json!("malformed")), "{body}");
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use forebay_api::Api;
-use forebay_testkit::chain::{NOW, OracleChain};
+use forebay_testkit::chain::OracleChain;
 use forebay_testkit::node::{Bench, TestNode};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};

@@ -37,10 +37,14 @@ const BLOCK: Schema =
 pub fn routes() -> Routes {
     let status = |summary| about("blocks", summary, &NOTHING);
     Routes::new()
-        .get::<Page, _, _>("/api/blocks", about("blocks", "Blocks that meet all conditions", &BLOCKS), list)
+        .get::<BlocksPage, _, _>(
+            "/api/blocks",
+            about("blocks", "Blocks that meet all conditions", &BLOCKS),
+            list,
+        )
         .get::<OneBlock, _, _>("/api/blocks/get", about("blocks", "A block", &BLOCK), block)
         .get::<AtHeight, _, _>("/api/blocks/getHeight", status("The tip's height"), height)
-        .get::<Status, _, _>("/api/blocks/getStatus", status("Where the chain stands"), chain_status)
+        .get::<ChainStatus, _, _>("/api/blocks/getStatus", status("Where the chain stands"), chain_status)
         .get::<Broadhash, _, _>("/api/blocks/getBroadhash", status("A hash of the newest ids"), broadhash)
         .get::<Epoch, _, _>("/api/blocks/getEpoch", status("Second 0 of all timestamps"), epoch)
         .get::<Nethash, _, _>("/api/blocks/getNethash", status("What names the network"), nethash)
@@ -50,12 +54,12 @@ pub fn routes() -> Routes {
 }
 
 #[derive(Serialize, ToSchema)]
-struct Page {
+struct BlocksPage {
     blocks: Vec<views::Block<views::Listed>>,
     count: u64,
 }
 
-async fn list(State(api): State<Api>, asked: Asked) -> Result<Answer<Page>, ApiError> {
+async fn list(State(api): State<Api>, asked: Asked) -> Result<Answer<BlocksPage>, ApiError> {
     let given = api.check(&asked, &BLOCKS)?;
     let previous = given.id("previousBlock");
     let filter = BlockFilter {
@@ -81,7 +85,7 @@ async fn list(State(api): State<Api>, asked: Asked) -> Result<Answer<Page>, ApiE
     let shown = |one: &forebay_slow::lists::ListedBlock| {
         views::Block::listed(&one.block, one.transactions_before, tip, api.chain())
     };
-    Ok(Api::of_lists(&lists, Page { blocks: blocks.iter().map(shown).collect(), count }))
+    Ok(Api::of_lists(&lists, BlocksPage { blocks: blocks.iter().map(shown).collect(), count }))
 }
 
 #[derive(Serialize, ToSchema)]
@@ -114,7 +118,7 @@ async fn height(State(api): State<Api>, asked: Asked) -> Result<Answer<AtHeight>
 }
 
 #[derive(Serialize, ToSchema)]
-struct Status {
+struct ChainStatus {
     broadhash: String,
     epoch: String,
     fee: i64,
@@ -125,10 +129,10 @@ struct Status {
     supply: i64,
 }
 
-async fn chain_status(State(api): State<Api>, asked: Asked) -> Result<Answer<Status>, ApiError> {
+async fn chain_status(State(api): State<Api>, asked: Asked) -> Result<Answer<ChainStatus>, ApiError> {
     let standing = api.tiers().standing(asked.wait_height).await?;
     let (height, profile) = (standing.height, &api.chain().profile);
-    Ok(Answer::of(standing.map(|standing| Status {
+    Ok(Answer::of(standing.map(|standing| ChainStatus {
         broadhash: hash_of(&standing),
         epoch: api.epoch(),
         fee: profile.fees_at(height).transfer,

@@ -92,7 +92,7 @@ const SEARCH_SUPPLY: f64 = 1e16;
 /// The routes.
 pub fn routes() -> Routes {
     Routes::new()
-        .get::<Page, _, _>("/api/delegates", about("delegates", "Delegates, sorted", &LIST), list)
+        .get::<DelegatesPage, _, _>("/api/delegates", about("delegates", "Delegates, sorted", &LIST), list)
         .get::<OneDelegate, _, _>("/api/delegates/get", about("delegates", "A delegate", &ONE), one)
         .get::<Voters, _, _>(
             "/api/delegates/voters",
@@ -128,12 +128,12 @@ pub fn routes() -> Routes {
 
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct Page {
+struct DelegatesPage {
     delegates: Vec<views::Delegate>,
     total_count: usize,
 }
 
-async fn list(State(api): State<Api>, asked: Asked) -> Result<Answer<Page>, ApiError> {
+async fn list(State(api): State<Api>, asked: Asked) -> Result<Answer<DelegatesPage>, ApiError> {
     let given = api.check(&asked, &LIST)?;
     let all = api.tiers().all_delegates(asked.wait_height).await?;
     let (height, supply) = (all.height, api.supply(all.height));
@@ -149,7 +149,7 @@ async fn list(State(api): State<Api>, asked: Asked) -> Result<Answer<Page>, ApiE
         let total_count = delegates.len();
         sort(&mut delegates, given.text("orderBy").unwrap_or("rank:asc"));
         let delegates = delegates.into_iter().skip(offset as usize).take(limit as usize);
-        Page { delegates: delegates.map(views::Delegate::with_text).collect(), total_count }
+        DelegatesPage { delegates: delegates.map(views::Delegate::with_text).collect(), total_count }
     })))
 }
 

@@ -46,7 +46,7 @@ pub fn routes() -> Routes {
             peers,
         )
         .get::<Peers, _, _>("/api/peers/get", about("peers", "Another node: unknown", &PEER), peer)
-        .get::<Counts, _, _>("/api/peers/count", of("peers", "How many other nodes there are"), counts)
+        .get::<PeerCounts, _, _>("/api/peers/count", of("peers", "How many other nodes there are"), counts)
         .get::<AtHeight, _, _>("/peer/height", of("peers", "The tip's height"), height)
         .get::<Peers, _, _>("/peer/list", of("peers", "Other nodes: none"), peer_list)
         .get::<Nothing, _, _>("/peer/ping", of("peers", "That this one is there"), peer_ping)
@@ -128,14 +128,14 @@ async fn peer(State(api): State<Api>, asked: Asked) -> Result<Response, ApiError
 }
 
 #[derive(Serialize, ToSchema)]
-struct Counts {
+struct PeerCounts {
     connected: u32,
     disconnected: u32,
     banned: u32,
 }
 
-async fn counts() -> Answer<Counts> {
-    Answer::of_nobody(Counts { connected: 0, disconnected: 0, banned: 0 })
+async fn counts() -> Answer<PeerCounts> {
+    Answer::of_nobody(PeerCounts { connected: 0, disconnected: 0, banned: 0 })
 }
 
 #[derive(Serialize, ToSchema)]

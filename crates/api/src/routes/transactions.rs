@@ -67,7 +67,7 @@ pub fn routes() -> Routes {
     let queue = |summary| about("transactions", summary, &NOTHING);
     let queued = |summary| about("transactions", summary, &ONE);
     Routes::new()
-        .get::<Page, _, _>(
+        .get::<TransactionsPage, _, _>(
             "/api/transactions",
             about("transactions", "Transactions by conditions", &LIST),
             list,
@@ -77,14 +77,26 @@ pub fn routes() -> Routes {
             about("transactions", "A transaction", &ONE),
             one,
         )
-        .get::<Counts, _, _>(
+        .get::<TransactionCounts, _, _>(
             "/api/transactions/count",
             about("transactions", "How many there are", &NOTHING),
             count,
         )
-        .get::<Page, _, _>("/api/transactions/queued", queue("None: there is no pool here"), nothing)
-        .get::<Page, _, _>("/api/transactions/unconfirmed", queue("None: there is no pool here"), nothing)
-        .get::<Page, _, _>("/api/transactions/multisignatures", queue("None: there is no pool here"), nothing)
+        .get::<TransactionsPage, _, _>(
+            "/api/transactions/queued",
+            queue("None: there is no pool here"),
+            nothing,
+        )
+        .get::<TransactionsPage, _, _>(
+            "/api/transactions/unconfirmed",
+            queue("None: there is no pool here"),
+            nothing,
+        )
+        .get::<TransactionsPage, _, _>(
+            "/api/transactions/multisignatures",
+            queue("None: there is no pool here"),
+            nothing,
+        )
         .get::<OneTransaction, _, _>(
             "/api/transactions/queued/get",
             queued("Unknown: no pool here"),
@@ -103,12 +115,12 @@ pub fn routes() -> Routes {
 }
 
 #[derive(Serialize, ToSchema)]
-struct Page {
+struct TransactionsPage {
     count: u64,
     transactions: Vec<views::Listed>,
 }
 
-async fn list(State(api): State<Api>, asked: Asked) -> Result<Answer<Page>, ApiError> {
+async fn list(State(api): State<Api>, asked: Asked) -> Result<Answer<TransactionsPage>, ApiError> {
     let given = api.check(&asked, &LIST)?;
     let mut session = api.tiers().lists(asked.wait_height).await?;
     let lists = session.lists().await.map_err(|error| of_slow(&error))?;
@@ -123,7 +135,7 @@ async fn list(State(api): State<Api>, asked: Asked) -> Result<Answer<Page>, ApiE
     let count = lists.count_transactions(&filter).await.map_err(|error| of_slow(&error))?;
     let found = lists.transactions(&filter).await.map_err(|error| of_slow(&error))?;
     let transactions = found.iter().map(|one| views::Listed::of(one, tip, api.chain())).collect();
-    Ok(Api::of_lists(&lists, Page { count, transactions }))
+    Ok(Api::of_lists(&lists, TransactionsPage { count, transactions }))
 }
 
 fn order(text: Option<&str>) -> TransactionOrder {
@@ -195,16 +207,16 @@ async fn one(State(api): State<Api>, asked: Asked) -> Result<Answer<OneTransacti
 }
 
 #[derive(Serialize, ToSchema)]
-struct Counts {
+struct TransactionCounts {
     confirmed: u64,
     multisignature: u64,
     queued: u64,
     unconfirmed: u64,
 }
 
-async fn count(State(api): State<Api>, asked: Asked) -> Result<Answer<Counts>, ApiError> {
+async fn count(State(api): State<Api>, asked: Asked) -> Result<Answer<TransactionCounts>, ApiError> {
     let tip = api.tiers().tip(asked.wait_height).await?;
-    Ok(Answer::of(tip.map(|tip| Counts {
+    Ok(Answer::of(tip.map(|tip| TransactionCounts {
         confirmed: tip.map_or(0, |tip| tip.transactions_total),
         multisignature: 0,
         queued: 0,
@@ -212,8 +224,8 @@ async fn count(State(api): State<Api>, asked: Asked) -> Result<Answer<Counts>, A
     })))
 }
 
-async fn nothing() -> Answer<Page> {
-    Answer::of_nobody(Page { count: 0, transactions: Vec::new() })
+async fn nothing() -> Answer<TransactionsPage> {
+    Answer::of_nobody(TransactionsPage { count: 0, transactions: Vec::new() })
 }
 
 async fn not_queued(State(api): State<Api>, asked: Asked) -> Result<Answer<OneTransaction>, ApiError> {

@@ -46,7 +46,7 @@ impl Tiers {
     async fn go_on(&self, begun: Instant, tier: Tier, found: Height, wanted: Height) -> Result<(), ApiError> {
         if begun.elapsed() >= self.wait_max {
             return Err(ApiError::failed(
-                StatusCode::SERVICE_UNAVAILABLE,
+                StatusCode::PRECONDITION_FAILED,
                 "height-not-reached",
                 format!(
                     "the {} tier is at height {found}, not at {wanted}, after {} s",

@@ -29,12 +29,16 @@ const ASK_AGAIN: &str = "no-cache";
 /// The routes.
 pub fn routes() -> Routes {
     Routes::new()
-        .get::<Block, _, _>("/v1/blocks/{id}", about("A block by its id, as it is", &NOTHING), by_id)
-        .get::<Block, _, _>("/v1/blocks", about("The block at a height, as it is", &AT_HEIGHT), at_height)
+        .get::<PlainBlock, _, _>("/v1/blocks/{id}", about("A block by its id, as it is", &NOTHING), by_id)
+        .get::<PlainBlock, _, _>(
+            "/v1/blocks",
+            about("The block at a height, as it is", &AT_HEIGHT),
+            at_height,
+        )
 }
 
 #[derive(Serialize, ToSchema)]
-struct Block {
+struct PlainBlock {
     /// As `/api/blocks/get` shows it, without `rowId` and `confirmations`.
     #[schema(value_type = Object)]
     block: Value,
@@ -48,13 +52,13 @@ async fn by_id(
     State(api): State<Api>,
     Path(id): Path<String>,
     asked: Asked,
-) -> Result<Answer<Block>, ApiError> {
+) -> Result<Answer<PlainBlock>, ApiError> {
     let id: BlockId = id.parse().map_err(|_| not_found())?;
     let found = api.tiers().block(id, asked.wait_height).await?;
     shown(&api, found.map(|found| found.map(|found| found.block)))
 }
 
-async fn at_height(State(api): State<Api>, asked: Asked) -> Result<Answer<Block>, ApiError> {
+async fn at_height(State(api): State<Api>, asked: Asked) -> Result<Answer<PlainBlock>, ApiError> {
     let given = api.check(&asked, &AT_HEIGHT)?;
     let height =
         given.integer("height").and_then(|height| Height::try_from(height).ok()).ok_or_else(not_found)?;
@@ -66,11 +70,12 @@ async fn at_height(State(api): State<Api>, asked: Asked) -> Result<Answer<Block>
 fn shown(
     api: &Api,
     found: crate::answer::Read<Option<forebay_ledger::block::Block>>,
-) -> Result<Answer<Block>, ApiError> {
+) -> Result<Answer<PlainBlock>, ApiError> {
     let tip = found.height;
     let found = found.try_map(|found| found.ok_or_else(not_found))?;
     let (id, height) = (found.value.id, found.value.height);
-    let answer = Answer::of(found.map(|block| Block { block: block_to_value(&block, &api.chain().profile) }));
+    let answer =
+        Answer::of(found.map(|block| PlainBlock { block: block_to_value(&block, &api.chain().profile) }));
     let is_settled = tip.saturating_sub(height) >= SETTLED_DEPTH;
     Ok(answer.with_etag(format!("\"{id}\"")).cached(if is_settled { FOREVER } else { ASK_AGAIN }))
 }

@@ -13,24 +13,24 @@ use crate::parameters::NOTHING;
 
 /// The route.
 pub fn routes() -> Routes {
-    Routes::new().get::<Status, _, _>("/v1/status", about("Where the two tiers stand", &NOTHING), status)
+    Routes::new().get::<TiersStatus, _, _>("/v1/status", about("Where the two tiers stand", &NOTHING), status)
 }
 
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct Status {
+struct TiersStatus {
     network: String,
     nethash: String,
     version: &'static str,
     /// Whether blocks can be given in here.
     writable: bool,
-    fast: Tier,
-    slow: Tier,
+    fast: TierStatus,
+    slow: TierStatus,
 }
 
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct Tier {
+struct TierStatus {
     /// Whether it answers.
     available: bool,
     height: Option<Height>,
@@ -39,7 +39,7 @@ struct Tier {
     problem: Option<String>,
 }
 
-impl Tier {
+impl TierStatus {
     fn at(height: Height, id: Option<String>) -> Self {
         Self { available: true, height: Some(height), block_id: id, problem: None }
     }
@@ -49,16 +49,16 @@ impl Tier {
     }
 }
 
-async fn status(State(api): State<Api>) -> Answer<Status> {
+async fn status(State(api): State<Api>) -> Answer<TiersStatus> {
     let head = api.tiers().fast().read(|fast| async move {
         let head = fast.readable_head().await?;
         Ok(forebay_fast::At { at: head.point(), value: head.tip })
     });
     let fast = match head.await {
-        Ok(found) => Tier::at(found.at.height, found.value.map(|tip| tip.id.to_string())),
-        Err(problem) => Tier::away(problem),
+        Ok(found) => TierStatus::at(found.at.height, found.value.map(|tip| tip.id.to_string())),
+        Err(problem) => TierStatus::away(problem),
     };
-    Answer::of_nobody(Status {
+    Answer::of_nobody(TiersStatus {
         network: api.chain().profile.name.clone(),
         nethash: api.chain().nethash().to_string(),
         version: env!("CARGO_PKG_VERSION"),
@@ -68,11 +68,14 @@ async fn status(State(api): State<Api>) -> Answer<Status> {
     })
 }
 
-async fn slow(api: &Api) -> Tier {
+async fn slow(api: &Api) -> TierStatus {
     let read = async {
         let mut session = api.tiers().lists(None).await?;
         let lists = session.lists().await.map_err(|error| crate::tiers::of_slow(&error))?;
-        Ok::<_, crate::answer::ApiError>(Tier::at(lists.height(), lists.tip().map(|tip| tip.id.to_string())))
+        Ok::<_, crate::answer::ApiError>(TierStatus::at(
+            lists.height(),
+            lists.tip().map(|tip| tip.id.to_string()),
+        ))
     };
-    read.await.unwrap_or_else(|error| Tier::away(error.to_string()))
+    read.await.unwrap_or_else(|error| TierStatus::away(error.to_string()))
 }

@@ -31,14 +31,18 @@ fn schemathesis_finds_no_failure_of_the_server_and_no_undocumented_answer() {
     let Some(place) = Place::new() else { return };
     let Some(program) = install(&place) else { return };
     place.replay("blocks", &place.blocks()[..120]);
-    let node = Serving::node(&place);
+    // Heights that nobody has are not waited for: that would be all that it does.
+    let node = Serving::node_with(
+        &place,
+        &[("FOREBAY_API__WAIT_SECONDS_MAX", "0"), ("FOREBAY_API__ACCESS_LOG", "false")],
+    );
     let ran = Command::new(program)
         .current_dir(place.data_dir())
         .args(["run", &format!("{}/openapi.json", node.url), "--url", &node.url])
         // A stream of events does not end.
         .args(["--exclude-path", "/v1/events"])
         .args(["--checks", "not_a_server_error,content_type_conformance,response_schema_conformance"])
-        .args(["--phases", "examples,coverage,fuzzing", "--max-examples", "20", "--seed", "1", "--no-color"])
+        .args(["--phases", "examples,coverage,fuzzing", "--max-examples", "10", "--seed", "1", "--no-color"])
         .output()
         .unwrap();
     let told = format!("{}{}", String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));

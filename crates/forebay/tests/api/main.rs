@@ -39,10 +39,18 @@ impl Serving {
     }
 
     fn node(place: &Place) -> Self {
+        Self::node_with(place, &[])
+    }
+
+    fn node_with(place: &Place, settings: &[(&str, &str)]) -> Self {
         let genesis = place.oracle.join("genesis.json");
         let mut command =
             place.command(&["run", "--json", "--listen", "127.0.0.1:0", "--network", "rise-devnet"]);
-        command.arg("--genesis").arg(genesis).env("FOREBAY_API__WRITE_TOKEN", TOKEN);
+        command
+            .arg("--genesis")
+            .arg(genesis)
+            .env("FOREBAY_API__WRITE_TOKEN", TOKEN)
+            .envs(settings.iter().copied());
         Self::start(command)
     }
 
