@@ -179,13 +179,10 @@ fn conditions(given: &Given, prefix: &str, tip: u32, api: &Api) -> Vec<Condition
         number("toTimestamp").or_else(|| since_1970("toUnixTime")),
     );
     let amounts = (number("minAmount"), number("maxAmount"));
-    let ranges: [(fn(Option<i64>, Option<i64>) -> Condition, _); 3] =
-        [(Condition::Heights, heights), (Condition::Timestamps, times), (Condition::Amounts, amounts)];
-    for (condition, (from, to)) in ranges {
-        if from.is_some() || to.is_some() {
-            found.push(condition(from, to));
-        }
-    }
+    let bounded = |(from, to): (Option<i64>, Option<i64>)| from.is_some() || to.is_some();
+    found.extend(bounded(heights).then_some(Condition::Heights(heights.0, heights.1)));
+    found.extend(bounded(times).then_some(Condition::Timestamps(times.0, times.1)));
+    found.extend(bounded(amounts).then_some(Condition::Amounts(amounts.0, amounts.1)));
     found
 }
 

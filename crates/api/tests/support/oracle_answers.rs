@@ -14,6 +14,9 @@ pub struct OracleAnswer {
     pub body: Value,
 }
 
+/// Whether an item meets a request's condition.
+type Fits = fn(&Value) -> bool;
+
 /// What may differ in the answer to a request.
 enum Rule {
     /// These fields depend on the moment of asking.
@@ -25,7 +28,7 @@ enum Rule {
     UnstableSort(&'static str, &'static str, &'static str),
     /// The reference node asks its database for these without an order, and gets them as they lie in the table's pages, where
     /// blocks that it took back left room. On a page that does not show all of them, any may stand that meet the condition.
-    Unordered(fn(&Value) -> bool),
+    Unordered(Fits),
     /// The reference node reads the members of a group without an order: in the order of its table's pages.
     MembersUnordered,
 }
@@ -45,7 +48,7 @@ fn rule(path: &str, is_oracles_moment: bool) -> Option<Rule> {
         return field.map(|field| Rule::UnstableSort("delegates", field, "username"));
     }
     let amount_is_small = |item: &Value| (1..=100).contains(&item["amount"].as_i64().unwrap());
-    let unordered: [(&str, fn(&Value) -> bool); 11] = [
+    let unordered: [(&str, Fits); 11] = [
         ("limit=1000&type=3", |_| true),
         ("type=4", |_| true),
         ("type=1", |_| true),
@@ -249,7 +252,7 @@ fn unstable(
 }
 
 /// The same items in any order; of a page that does not show all, as many that fit.
-fn unordered(ours: &Value, theirs: &Value, fits: fn(&Value) -> bool, known: &Known) -> Option<String> {
+fn unordered(ours: &Value, theirs: &Value, fits: Fits, known: &Known) -> Option<String> {
     let items = |body: &Value| body["transactions"].as_array().unwrap().clone();
     let texts = |items: &[Value]| items.iter().map(ToString::to_string).collect::<BTreeSet<_>>();
     let (our_items, their_items) = (items(ours), items(theirs));
