@@ -234,14 +234,14 @@ struct Found {
 
 async fn search(State(api): State<Api>, asked: Asked) -> Result<Answer<Found>, ApiError> {
     let given = api.check(&asked, &SEARCH)?;
-    let all = api.tiers().all_delegates(asked.wait_height).await?;
     let mut session = api.tiers().lists(asked.wait_height).await?;
     let lists = session.lists().await.map_err(|error| of_slow(&error))?;
+    let all = api.tiers().delegates_in(&lists).await?;
     let matching = lists.delegates_named_like(given.text("q").unwrap_or_default()).await;
     let matching = matching.map_err(|error| of_slow(&error))?;
     let mut delegates: Vec<views::Delegate> = Vec::with_capacity(matching.len());
     for found in matching {
-        let Some(ranked) = all.value.iter().find(|one| one.account.address == found.address) else {
+        let Some(ranked) = all.iter().find(|one| one.account.address == found.address) else {
             continue;
         };
         let mut delegate = views::Delegate::of(ranked, SEARCH_SUPPLY, api.chain());

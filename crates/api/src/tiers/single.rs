@@ -301,8 +301,14 @@ impl Tiers {
     pub async fn all_delegates(&self, wait: Option<Height>) -> Result<Read<Vec<RankedDelegate>>, ApiError> {
         let mut session = self.lists(wait).await?;
         let lists = session.lists().await.map_err(|e| of_slow(&e))?;
-        let by = self.chain.ranked_by(lists.height());
-        slow(&lists, lists.reads().delegates().await.map(|all| rank(all, by)))
+        let all = self.delegates_in(&lists).await?;
+        Ok(Read { tier: Tier::Slow, height: lists.height(), value: all })
+    }
+
+    /// All delegates by rank, in a state of PostgreSQL that more is read from.
+    pub async fn delegates_in(&self, lists: &Lists<'_>) -> Result<Vec<RankedDelegate>, ApiError> {
+        let all = lists.reads().delegates().await.map_err(|error| of_slow(&error))?;
+        Ok(rank(all, self.chain.ranked_by(lists.height())))
     }
 
     /// The forger list of the round that the next block belongs to, and the tip's block.

@@ -12,6 +12,7 @@ mod support;
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use oracle_answers::{Known, OracleAnswer};
 use reqwest::blocking::Client;
@@ -129,6 +130,65 @@ fn a_node_its_restart_and_a_process_beside_it_answer_as_the_reference_node() {
     node.end();
     alone.end();
     assert!(found.is_empty(), "{} differ:\n{}", found.len(), found.join("\n"));
+}
+
+/// Asks an API again and again until it is told to stop; what was neither right nor a plain 503.
+fn ask_all_the_time(url: &str, stop: &AtomicBool) -> (u64, Vec<String>) {
+    let client = Client::new();
+    let (mut right, mut wrong) = (0, Vec::new());
+    while !stop.load(Ordering::SeqCst) {
+        for (path, field, expected) in [
+            ("/api/accounts/getBalance?address=1R", "balance", json!("31988272805")),
+            ("/api/blocks/getHeight", "height", json!(420)),
+            ("/api/transactions?limit=1", "count", json!(2757)),
+        ] {
+            let answer = client.get(format!("{url}{path}")).send().unwrap();
+            let status = answer.status().as_u16();
+            let body: Value = answer.json().unwrap();
+            match status {
+                200 if body[field] == expected => right += 1,
+                503 if body["reason"].is_string() => {}
+                _ => wrong.push(format!("{path}: {status} {body}")),
+            }
+        }
+    }
+    (right, wrong)
+}
+
+#[test]
+fn while_the_node_restarts_or_is_killed_answers_are_right_or_503() {
+    let Some(place) = Place::new() else { return };
+    place.replay("blocks", &place.blocks());
+    let alone = Serving::alone(&place);
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let asking: Vec<_> = (0..2).map(|_| scope.spawn(|| ask_all_the_time(&alone.url, &stop))).collect();
+        let answers =
+            || alone.get("/api/blocks/getHeight").0 == 200 && alone.get("/api/transactions").0 == 200;
+        for is_killed in [false, true, false] {
+            let node = Serving::node(&place);
+            until("both tiers answer", answers);
+            if is_killed {
+                // Its servers survive it, and go on answering.
+                drop(node);
+                assert!(answers());
+            } else {
+                node.end();
+            }
+        }
+        stop.store(true, Ordering::SeqCst);
+        for one in asking {
+            let (right, wrong) = one.join().unwrap();
+            assert!(right > 100, "{right}");
+            assert!(
+                wrong.is_empty(),
+                "{} wrong: {:?}",
+                wrong.len(),
+                wrong.iter().take(5).collect::<Vec<_>>()
+            );
+        }
+    });
+    alone.end();
 }
 
 #[test]
