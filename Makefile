@@ -3,7 +3,7 @@
 # One after the other: the steps share the build directory, and the machines have few cores.
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help setup build run test check check-setup soak
+.PHONY: help setup build run test check check-setup deny soak
 
 CARGO ?= $(shell command -v cargo || echo $(HOME)/.cargo/bin/cargo)
 
@@ -35,11 +35,14 @@ test: setup ## all tests, with real servers (cargo-nextest when it is installed)
 check-setup:
 	@scripts/setup --checks
 
-check: check-setup ## format, lints, documentation, scripts, units and dependencies, every warning an error
+check: check-setup ## format, lints, documentation, scripts and units, every warning an error
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked
 	scripts/check-packaging
+
+deny: ## licences, sources and known weaknesses of all dependencies; before a release
+	@scripts/setup --deny
 	scripts/check-dependencies
 
 DURATION ?= 60s

@@ -119,7 +119,7 @@ impl Supervisor {
         clock::set(&nodes, 0)?;
         let node = nodes.spawn(&servers, 0, &[])?;
         let (orders, seen) =
-            watch::channel(Order { feed: node.feed.clone(), rest: false, wish: Wish::Anything });
+            watch::channel(Order { feed: node.feed.clone(), node: 0, rest: false, wish: Wish::Anything });
         let plan = DriverPlan {
             chain,
             seed: options.seed,
@@ -252,9 +252,12 @@ impl Supervisor {
         Ok(())
     }
 
-    /// The driver goes to the node that holds the chain now.
+    /// The driver goes to the node that holds the chain now: a process that it has not talked to.
     pub fn drive_node(&self) {
-        self.orders.send_modify(|order| order.feed.clone_from(&self.node.feed));
+        self.orders.send_modify(|order| {
+            order.feed.clone_from(&self.node.feed);
+            order.node += 1;
+        });
     }
 
     /// Rest, the checker, a graceful end, the checker again.

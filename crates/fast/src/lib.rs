@@ -18,6 +18,7 @@ mod head;
 mod index_pages;
 mod keys;
 mod library;
+mod lookups;
 mod memory;
 mod outbox;
 mod plan;

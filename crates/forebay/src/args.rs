@@ -152,6 +152,13 @@ pub enum Command {
         A feed takes JSON Lines and answers each with one line:\n  {\"op\":\"block\",\"block\":{…}}   {\"op\":\"pop\",\"count\":1}   {\"op\":\"await\",\"height\":100}"
     )]
     Run(RunArgs),
+    /// Serve the HTTP API to read from, beside a node or without one
+    #[command(
+        after_help = "Examples:\n  forebay api --listen 127.0.0.1:7001\n  forebay api --listen 0.0.0.0:7001 --listen unix:/run/forebay-api.sock\n\n\
+        It writes nothing, and any number may run beside a node. Blocks are given to `forebay run --listen`.\n\
+        Section [api] of the configuration has limits, TLS and the write token; docs/http.md has the routes."
+    )]
+    Api(ApiArgs),
     /// Apply blocks from files, and wait until PostgreSQL has all
     #[command(
         after_help = "Examples:\n  forebay replay blocks.jsonl --network rise-devnet --genesis genesis.json\n  zcat blocks.jsonl.gz | forebay replay - --json\n\n\
@@ -291,6 +298,17 @@ pub struct RunArgs {
     /// Answer /metrics, /livez and /readyz at this address, such as 127.0.0.1:9464 [default: none]
     #[arg(long, value_name = "ADDR")]
     pub metrics_listen: Option<SocketAddr>,
+    /// Serve the HTTP API here, unix:PATH for a Unix socket; may be given again
+    #[arg(long, value_name = "HOST:PORT")]
+    pub listen: Vec<String>,
+}
+
+/// See [`Command::Api`].
+#[derive(Debug, Args)]
+pub struct ApiArgs {
+    /// Where to listen, unix:PATH for a Unix socket; may be given again
+    #[arg(long, value_name = "HOST:PORT", required = true)]
+    pub listen: Vec<String>,
 }
 
 /// See [`Command::Replay`].

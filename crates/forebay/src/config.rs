@@ -14,6 +14,7 @@ use forebay_store::{Limits, WriteLogLimits};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::api_settings::ApiSettings;
 use crate::args::{Common, Durability, LogFormat, OnHardLimit};
 use crate::exit::Told;
 
@@ -93,6 +94,8 @@ pub struct Settings {
     pub log: Option<String>,
     /// Bounds of lag, batches, what is kept, and waiting.
     pub limits: LimitSettings,
+    /// The HTTP API.
+    pub api: ApiSettings,
 }
 
 impl Default for Settings {
@@ -127,6 +130,7 @@ impl Default for Settings {
             log_format: LogFormat::Auto,
             log: None,
             limits: LimitSettings::default(),
+            api: ApiSettings::default(),
         }
     }
 }

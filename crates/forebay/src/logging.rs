@@ -10,8 +10,15 @@ use crate::exit::Told;
 use crate::screen::{LogWriter, Screen};
 
 /// Our crates; others speak from `warn` on.
-const CRATES: [&str; 6] =
-    ["forebay", "forebay_store", "forebay_fast", "forebay_slow", "forebay_servers", "forebay_generator"];
+const CRATES: [&str; 7] = [
+    "forebay",
+    "forebay_api",
+    "forebay_store",
+    "forebay_fast",
+    "forebay_slow",
+    "forebay_servers",
+    "forebay_generator",
+];
 
 /// Starts the log. RUST_LOG, then the setting `log`, then `-v` and `-q` say what is in it.
 ///
@@ -49,7 +56,7 @@ fn usual(common: &Common, command: &Command) -> String {
     let level = match (common.quiet, common.verbose) {
         (true, _) => "error",
         // A node that stays up is read by its log; short commands speak for themselves.
-        (false, 0) if matches!(command, Command::Run(_)) => "info",
+        (false, 0) if matches!(command, Command::Run(_) | Command::Api(_)) => "info",
         (false, 0) => "warn",
         (false, 1) => "info",
         (false, 2) => "debug",

@@ -1,6 +1,7 @@
 //! The program: command line, settings, private servers, exit codes. What it does with the chain is the store's.
 
 mod account_record;
+mod api_settings;
 mod args;
 mod chain;
 mod commands;
@@ -8,6 +9,7 @@ mod completions;
 mod config;
 mod exit;
 mod home;
+mod http;
 mod lines;
 mod logging;
 mod node_report;

@@ -11,6 +11,7 @@
 
 pub mod conf;
 pub mod error;
+pub mod lists;
 pub mod rows;
 pub mod setup;
 

@@ -1,6 +1,7 @@
 //! One module a command.
 
 mod account;
+mod api;
 mod backup;
 mod backup_tools;
 mod block;
@@ -74,6 +75,7 @@ async fn attempt(cli: Cli, screen: &Screen, output: Output, signals: Signals) ->
     let context = Context { home, output, screen: screen.clone(), signals };
     match cli.command {
         Command::Run(args) => run::run(&context, args).await,
+        Command::Api(args) => api::run(&context, args).await,
         Command::Replay(args) => replay::run(&context, args).await,
         Command::Pop(args) => pop::run(&context, args).await,
         Command::Status => status::run(&context).await,

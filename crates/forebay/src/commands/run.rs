@@ -10,6 +10,7 @@ use super::feed::{self, Feed};
 use crate::args::RunArgs;
 use crate::exit::Exit;
 use crate::home::command_words;
+use crate::http::Listeners;
 use crate::notify::service_manager;
 use crate::observe::{Listener, Observed};
 use crate::output::print;
@@ -21,6 +22,8 @@ pub async fn run(context: &Context, args: RunArgs) -> anyhow::Result<i32> {
     if let Some(path) = args.feed.as_deref().filter(|feed| *feed != "-") {
         feed::check_socket(Path::new(path))?;
     }
+    let listeners = Listeners::open(&args.listen, &context.home).await?;
+    let places = listeners.places();
     let words = args.feed.as_ref().map_or_else(|| "run".to_owned(), |feed| format!("run --feed {feed}"));
     let screen = &context.screen;
     let observed = Observed::default();
@@ -50,7 +53,11 @@ pub async fn run(context: &Context, args: RunArgs) -> anyhow::Result<i32> {
         Ok(feed) => feed,
         Err(error) => return Err(session.stop_after(error).await),
     };
-    tell_ready(context, &session, args.feed.as_deref())?;
+    let http = match listeners.serve(&context.home, &session.chain, Some(session.node.clone())).await {
+        Ok(http) => http,
+        Err(error) => return Err(session.stop_after(error).await),
+    };
+    tell_ready(context, &session, args.feed.as_deref(), &places)?;
     service_manager().ready("ready");
     let told = service_manager().follow(session.node.watch());
     let ended = tokio::select! {
@@ -61,6 +68,9 @@ pub async fn run(context: &Context, args: RunArgs) -> anyhow::Result<i32> {
     };
     if let Some(told) = told {
         told.abort();
+    }
+    if let Some(http) = http {
+        http.stop().await;
     }
     // Lines under way are answered; whoever does not take the answers, or awaits what will not come, has its limit.
     if tokio::time::timeout(context.home.settings.drain_max(), feed.close()).await.is_err() {
@@ -81,20 +91,26 @@ pub async fn run(context: &Context, args: RunArgs) -> anyhow::Result<i32> {
     Ok(Exit::Success as i32)
 }
 
-fn tell_ready(context: &Context, session: &Session, feed: Option<&str>) -> anyhow::Result<()> {
+fn tell_ready(
+    context: &Context,
+    session: &Session,
+    feed: Option<&str>,
+    places: &[String],
+) -> anyhow::Result<()> {
     let progress = session.node.progress();
     let (height, id) = progress.tip.map_or((0, String::new()), |tip| (tip.height, tip.id.to_string()));
     let network = &session.chain.profile.name;
     let fed = feed.map_or_else(String::new, |feed| format!(", feed at {feed}"));
+    let heard = if places.is_empty() { String::new() } else { format!(", API at {}", places.join(", ")) };
     context.screen.say(format!(
-        "ready: {network} at height {height}, epoch {}{fed}. Ctrl-C stops",
+        "ready: {network} at height {height}, epoch {}{fed}{heard}. Ctrl-C stops",
         progress.position.epoch
     ));
     // Stdout is the feed's own when it is fed from stdin.
     if context.output.json && feed != Some("-") {
         let ready = json!({
             "ready": true, "network": network, "height": height, "blockId": id, "epoch": progress.position.epoch,
-            "redis": session.connections.redis_url_without_password(), "feed": feed,
+            "redis": session.connections.redis_url_without_password(), "feed": feed, "listen": places,
             "durability": progress.profile.name(),
         });
         print(&ready.to_string())?;
