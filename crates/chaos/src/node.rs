@@ -82,7 +82,8 @@ impl NodePlan {
         for (name, value) in settings {
             command.env(format!("FOREBAY_{name}"), value);
         }
-        command.env("RUST_BACKTRACE", "1");
+        // The text that faults wait for.
+        command.env("FOREBAY_LOG_FORMAT", "text").env("RUST_BACKTRACE", "1");
         if let Some(library) = &self.faketime {
             command.env("LD_PRELOAD", library);
             command.env("FAKETIME_TIMESTAMP_FILE", self.clock_file());

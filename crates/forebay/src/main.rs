@@ -10,6 +10,7 @@ mod config;
 mod exit;
 mod home;
 mod http;
+mod keeper;
 mod lines;
 mod logging;
 mod node_report;

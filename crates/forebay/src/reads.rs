@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use forebay_fast::{At, FastError, FastErrorKind, FastOptions, FastTier, State};
 use forebay_ledger::ids::Height;
-use forebay_servers::{HeldBy, PostgresServer, PrivateServers};
+use forebay_servers::{HeldBy, PostgresServer, PrivateServers, RedisServer};
 use forebay_slow::setup::Names;
 use forebay_slow::{ErrorKind as SlowErrorKind, SlowReader};
 use serde::Serialize;
@@ -23,6 +23,8 @@ use crate::screen::Screen;
 
 /// Pause between two looks at a server that is not there yet.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// What a look at a server may take where it is not waited for: it may be there, and not answer.
+const LOOK_MAX: Duration = Duration::from_secs(2);
 
 /// Which tier answered, as `--json` says it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -117,7 +119,10 @@ impl Reads {
             },
             Brought::Private if holder.is_some() => {
                 let servers = home.private_servers().await?;
-                let running = if redis == Redis::Asked { servers.running_redis().await? } else { None };
+                let running = match redis {
+                    Redis::Asked => running_redis(&servers, connect_timeout, screen).await?,
+                    Redis::NotAsked => None,
+                };
                 let fast = match running {
                     Some(redis) => fast_tier(&redis.redis_url(), &chain, connect_timeout, screen).await?,
                     None => None,
@@ -213,6 +218,18 @@ impl Reads {
         Ok((connect_slow(&config, Duration::ZERO).await?, config))
     }
 
+    /// A few questions to a server, for no longer than it may take to connect.
+    ///
+    /// # Errors
+    /// Unavailable: it takes the connection and does not answer. What the questions end with.
+    pub async fn answered_in_time<T>(
+        &self,
+        server: &str,
+        questions: impl Future<Output = anyhow::Result<T>>,
+    ) -> anyhow::Result<T> {
+        within(server, self.connect_timeout, questions).await?
+    }
+
     /// Where PostgreSQL is.
     ///
     /// # Errors
@@ -254,7 +271,8 @@ fn may_ask_postgres(error: &FastError) -> bool {
 pub async fn connect_slow(config: &Config, limit: Duration) -> anyhow::Result<SlowReader> {
     let begun = Instant::now();
     loop {
-        match SlowReader::connect(config).await {
+        let left = limit.saturating_sub(begun.elapsed()).max(LOOK_MAX);
+        match within("PostgreSQL", left, SlowReader::connect(config)).await? {
             Ok(reader) => return Ok(reader),
             Err(error)
                 if matches!(error.kind(), SlowErrorKind::Unavailable | SlowErrorKind::Resources)
@@ -305,7 +323,8 @@ async fn fast_tier(
 async fn running_postgres(servers: &PrivateServers, limit: Duration) -> anyhow::Result<PostgresServer> {
     let begun = Instant::now();
     loop {
-        if let Some(server) = servers.running_postgres().await? {
+        let left = limit.saturating_sub(begun.elapsed()).max(LOOK_MAX);
+        if let Some(server) = within("the node's PostgreSQL", left, servers.running_postgres()).await?? {
             return Ok(server);
         }
         if begun.elapsed() >= limit {
@@ -319,6 +338,34 @@ async fn running_postgres(servers: &PrivateServers, limit: Duration) -> anyhow::
         }
         tokio::time::sleep(LOOK_AGAIN).await;
     }
+}
+
+/// The Redis of a node, if it answers; else a note for people.
+async fn running_redis(
+    servers: &PrivateServers,
+    limit: Duration,
+    screen: &Screen,
+) -> anyhow::Result<Option<RedisServer>> {
+    match within("the node's Redis", limit, servers.running_redis()).await {
+        Ok(found) => Ok(found?),
+        Err(silence) => {
+            screen.say(format!("PostgreSQL answers: {silence:#}"));
+            Ok(None)
+        }
+    }
+}
+
+/// No longer than `limit`: a server whose process is stopped takes connections, and says nothing.
+async fn within<T>(server: &str, limit: Duration, work: impl Future<Output = T>) -> anyhow::Result<T> {
+    tokio::time::timeout(limit, work).await.map_err(|_| {
+        Told::new(
+            Exit::Unavailable,
+            "silent",
+            format!("{server} is there and does not answer within {} s", limit.as_secs_f32().ceil()),
+            "See whether its process is stopped, or the machine overloaded; --connect-timeout sets how long to wait.",
+        )
+        .into()
+    })
 }
 
 fn nothing_here(data_dir: &Path) -> Told {

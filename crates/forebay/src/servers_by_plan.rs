@@ -13,6 +13,7 @@ use crate::args::Durability;
 use crate::chain::Chain;
 use crate::commands::memory::{counted, known_redis};
 use crate::home::{Brought, Connections, Home};
+use crate::keeper::Keeper;
 use crate::planning;
 use crate::reads::connect_fast;
 use crate::screen::Screen;
@@ -36,11 +37,11 @@ pub async fn servers_by_plan(
     limit: Option<Duration>,
     screen: &Screen,
     waits: Waits<'_>,
-) -> anyhow::Result<(Connections, MemoryPlan)> {
+) -> anyhow::Result<(Connections, MemoryPlan, Keeper)> {
     match (&home.brought, private) {
         (Brought::Yours(connections), _) => {
             let plan = plan_on_yours(home, chain, connections, limit, screen, waits).await?;
-            Ok(((**connections).clone(), plan))
+            Ok(((**connections).clone(), plan, Keeper::default()))
         }
         (Brought::Private, Some(servers)) => start_private(home, chain, servers, limit, screen, waits).await,
         (Brought::Private, None) => anyhow::bail!("private servers were not opened"),
@@ -72,8 +73,10 @@ async fn start_private(
     limit: Option<Duration>,
     screen: &Screen,
     waits: Waits<'_>,
-) -> anyhow::Result<(Connections, MemoryPlan)> {
+) -> anyhow::Result<(Connections, MemoryPlan, Keeper)> {
+    let mut keeper = Keeper::default();
     let postgres = screen.while_long("starting PostgreSQL", servers.start_postgres()).await?;
+    keeper.keep_postgres(servers, postgres.clone());
     let census = census(home, chain, &home.private_writer(&postgres)?, limit, screen, waits).await?;
     let running = match servers.running_redis().await? {
         Some(redis) => {
@@ -90,9 +93,11 @@ async fn start_private(
     if redis.is_adopted() {
         servers.set_redis_maxmemory(conf.maxmemory_bytes).await?;
     }
-    let fast = patiently(&redis.redis_url(), chain, limit, waits).await?;
+    let connections = home.private_connections(&redis, &postgres)?;
+    keeper.keep_redis(&with_conf, redis);
+    let fast = patiently(&connections.redis_url, chain, limit, waits).await?;
     check_at_start(&fast, chain, home.settings.redis_profile == Durability::Durable).await?;
-    Ok((home.private_connections(&redis, &postgres)?, plan))
+    Ok((connections, plan, keeper))
 }
 
 async fn census(

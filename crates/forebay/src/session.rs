@@ -16,6 +16,7 @@ use crate::args::OnHardLimit;
 use crate::chain::Chain;
 use crate::exit::Told;
 use crate::home::{Brought, Connections, Home, host_name};
+use crate::keeper::Keeper;
 use crate::node_report::Reporter;
 use crate::notify::service_manager;
 use crate::observe::Observed;
@@ -33,6 +34,7 @@ pub struct Session {
     pub connections: Connections,
     running: Running,
     private: Option<PrivateServers>,
+    keeper: Keeper,
     drain_max: Duration,
     screen: Screen,
     reporter: Reporter,
@@ -110,6 +112,7 @@ impl Session {
                 chain,
                 connections: started.connections,
                 running: started.running,
+                keeper: started.keeper,
                 private,
                 drain_max: home.settings.drain_max(),
                 screen: screen.clone(),
@@ -169,6 +172,8 @@ impl Session {
 
     async fn wind_up(mut self) -> anyhow::Result<Stopped> {
         let ended = self.running.ended().await;
+        // What ends from now on is to end.
+        self.keeper.end().await;
         self.observed.ended();
         self.reporting.abort();
         self.reporter.ended();
@@ -195,6 +200,7 @@ struct Started {
     node: Node,
     running: Running,
     connections: Connections,
+    keeper: Keeper,
 }
 
 /// Who sees the phases of a start.
@@ -225,7 +231,7 @@ async fn start_node(
     };
     tell(None);
     let waits = |error| tell(Some(error));
-    let (connections, plan) = servers_by_plan(home, chain, private, limit, screen, &waits).await?;
+    let (connections, plan, keeper) = servers_by_plan(home, chain, private, limit, screen, &waits).await?;
     let options = NodeOptions {
         redis_url: connections.redis_url.clone(),
         postgres: connections.postgres.clone(),
@@ -262,7 +268,7 @@ async fn start_node(
     if node.progress().profile == Profile::Volatile {
         screen.say("this Redis keeps not everything on disk: what PostgreSQL lacks is lost when it or the machine dies");
     }
-    Ok(Started { node, running, connections })
+    Ok(Started { node, running, connections, keeper })
 }
 
 fn open_write_log(home: &Home) -> anyhow::Result<Option<Arc<WriteLog>>> {

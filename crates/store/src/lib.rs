@@ -39,5 +39,6 @@ pub use options::{Limits, NodeOptions, OnHardLimit, Setup};
 pub use owner::Stopped;
 pub use progress::{Counts, InFlight, KeptInRedis, Pace, Phase, PhaseProgress, Progress};
 pub use receipt::{Accepted, Durable, Profile};
+pub use rollback::{Order as RollbackOrder, orders as rollback_orders};
 pub use start::Observer;
 pub use write_log::{AttemptOutcome, Failure, LoggedAttempt, WriteLog, WriteLogLimits};

@@ -115,14 +115,15 @@ pub(crate) fn order(options: &NodeOptions, base: Base, through: u64, operations:
     }
 }
 
-/// An order that stands.
+/// A rollback file that no start has obeyed yet: the next one goes back by it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Order {
-    pub(crate) path: PathBuf,
+pub struct Order {
+    /// The file, which records what is given up.
+    pub path: PathBuf,
     /// Whose operations it gives up.
-    pub(crate) epoch: u64,
+    pub epoch: u64,
     /// The last operation that it does not give up.
-    pub(crate) seq: u64,
+    pub seq: u64,
 }
 
 /// The orders that stand for this chain, oldest first.
@@ -130,7 +131,7 @@ pub(crate) struct Order {
 /// # Errors
 /// A file cannot be read, is not whole, or is another chain's: it records what would be given up, so nothing is given up
 /// by one that lost a part.
-pub(crate) fn orders(directory: &Path, profile: &NetworkProfile, genesis: BlockId) -> io::Result<Vec<Order>> {
+pub fn orders(directory: &Path, profile: &NetworkProfile, genesis: BlockId) -> io::Result<Vec<Order>> {
     let entries = match fs::read_dir(directory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         other => other?,

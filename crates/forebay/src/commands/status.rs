@@ -33,6 +33,8 @@ struct Status {
     epoch: Option<u64>,
     fast: Option<TierStatus>,
     slow: Option<TierStatus>,
+    /// Rollback files that the next start obeys.
+    standing_orders: Vec<StandingOrder>,
     /// What PostgreSQL lacks; null if Redis cannot say.
     lag: Option<Lag>,
     redis: Option<Redis>,
@@ -55,6 +57,16 @@ struct TierStatus {
     height: Height,
     block_id: Option<String>,
     epoch: u64,
+    seq: u64,
+}
+
+/// What the next start gives up.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct StandingOrder {
+    file: String,
+    epoch: u64,
+    /// The last operation that stays.
     seq: u64,
 }
 
@@ -108,13 +120,20 @@ async fn look(home: &Home, reads: &Reads) -> anyhow::Result<Status> {
         epoch: None,
         fast: None,
         slow: None,
+        standing_orders: standing_orders(home, reads),
         lag: None,
         redis: None,
         postgres: None,
     };
-    look_at_slow(&mut status, reads, private).await?;
+    let slow = look_at_slow(&mut status, reads, private);
+    if let Err(silence) = reads.answered_in_time("PostgreSQL", slow).await {
+        if !reads.has_node() {
+            return Err(silence);
+        }
+        reads.note(format!("{silence:#}"));
+    }
     if let Some(fast) = &reads.fast {
-        look_at_fast(&mut status, fast, private).await?;
+        reads.answered_in_time("Redis", look_at_fast(&mut status, fast, private)).await?;
     }
     // In the first phases of a start Redis still says what an earlier node left.
     if let Some(node) = &status.node {
@@ -133,6 +152,23 @@ async fn look(home: &Home, reads: &Reads) -> anyhow::Result<Status> {
     }
     status.epoch = status.fast.as_ref().or(status.slow.as_ref()).map(|tier| tier.epoch);
     Ok(status)
+}
+
+fn standing_orders(home: &Home, reads: &Reads) -> Vec<StandingOrder> {
+    match forebay_store::rollback_orders(home.data_dir(), &reads.chain.profile, reads.chain.genesis.id) {
+        Ok(orders) => orders
+            .into_iter()
+            .map(|order| StandingOrder {
+                file: order.path.display().to_string(),
+                epoch: order.epoch,
+                seq: order.seq,
+            })
+            .collect(),
+        Err(error) => {
+            reads.note(format!("the next start will refuse a rollback file: {error}"));
+            Vec::new()
+        }
+    }
 }
 
 async fn look_at_slow(status: &mut Status, reads: &Reads, private: bool) -> anyhow::Result<()> {
@@ -251,6 +287,15 @@ fn text_of(status: &Status) -> String {
     lines.push(("redis", status.fast.as_ref().map_or_else(|| no_chain.to_owned(), tier)));
     let no_chain = if status.postgres.is_some() { "no chain in it now" } else { "not there now" };
     lines.push(("postgres", status.slow.as_ref().map_or_else(|| no_chain.to_owned(), tier)));
+    for order in &status.standing_orders {
+        lines.push((
+            "order",
+            format!(
+                "the next start of a node, and of a command that starts one, goes back to operation {} by {}",
+                order.seq, order.file
+            ),
+        ));
+    }
     if let Some(lag) = &status.lag {
         lines.push(("lag", format!("{} blocks, {} operations", lag.blocks, HumanCount(lag.operations))));
     }

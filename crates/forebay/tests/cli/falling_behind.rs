@@ -9,12 +9,6 @@ use crate::support::{Ended, Place, RunningNode, asking, is_alive, until};
 /// A PostgreSQL that is away for 2 s ends the node.
 const IMPATIENT: (&str, &str) = ("FOREBAY_LIMITS__NO_PROGRESS_SECONDS_MAX", "2");
 
-fn kill_postgres(place: &Place) {
-    let (_, postgres) = place.server_pids().unwrap();
-    kill_process(Pid::from_raw(postgres).unwrap(), Signal::KILL).unwrap();
-    until("PostgreSQL is gone", || !is_alive(postgres));
-}
-
 fn files(place: &Place, ending: &str) -> Vec<PathBuf> {
     let entries = fs::read_dir(place.data_dir()).unwrap().map(|entry| entry.unwrap().path());
     entries.filter(|path| path.to_str().unwrap().ends_with(ending)).collect()
@@ -32,7 +26,7 @@ fn node_that_loses_postgres(place: &Place, settings: &[(&str, &str)]) -> Ended {
         assert_eq!((&answer["accepted"], &answer["profile"]), (&json!(true), &json!("durable")));
     });
     assert_eq!(feed.ask(r#"{"op":"await","height":30}"#)["durable"], true);
-    kill_postgres(place);
+    let _away = place.postgres_away();
     blocks[30..36].iter().for_each(|block| {
         let answer = feed.ask(&asking(block));
         assert_eq!((&answer["accepted"], &answer["durable"]), (&json!(true), &json!(false)), "{answer}");
@@ -66,10 +60,18 @@ fn a_node_without_postgres_ends_with_its_own_code_goes_back_and_gets_its_operati
         .collect();
     assert_eq!(seqs, (31..=40).collect::<Vec<_>>());
 
+    // Who asks is told what the next start does.
+    let status = place.run(&["status", "--json"]).with_code(0).json();
+    let standing = &status["standingOrders"];
+    assert_eq!((&standing[0]["file"], &standing[0]["seq"]), (&json!(order), &json!(30)), "{status}");
+    let shown = place.run(&["status"]).with_code(0).stdout;
+    assert!(shown.contains("goes back to operation 30 by "), "{shown}");
+
     // The next start goes back; the file is a record from then on.
     let node = place.start_node();
     let status = place.run(&["status", "--json"]).with_code(0).json();
     assert_eq!((&status["fast"]["height"], &status["slow"]["height"]), (&json!(30), &json!(30)));
+    assert_eq!(status["standingOrders"], json!([]), "it was obeyed");
     node.end(Signal::TERM).with_code(0);
     assert!(!order.exists());
     let done = files(&place, ".jsonl.done").pop().expect("the record stays");
@@ -109,7 +111,7 @@ fn status_beside_a_node_that_lost_postgres_says_so_at_once() {
     let status = place.run(&["status", "--json"]).with_code(0).json();
     assert_eq!((&status["node"]["retries"], &status["node"]["lastError"]), (&json!(0), &Value::Null));
     assert_eq!((&status["node"]["phase"], &status["node"]["profile"]), (&json!("ready"), &json!("durable")));
-    kill_postgres(&place);
+    let away = place.postgres_away();
     assert_eq!(feed.ask(&asking(&blocks[2]))["accepted"], true);
     until("the failed attempts are told", || {
         let status = place.run(&["status", "--json"]).with_code(0).json();
@@ -121,6 +123,7 @@ fn status_beside_a_node_that_lost_postgres_says_so_at_once() {
     // Redis answers what needs no PostgreSQL.
     assert_eq!(place.run(&["block", "3", "--json"]).with_code(0).json()["tier"], "fast");
     node.end(Signal::KILL);
+    drop(away);
     let status = place.run(&["status", "--json"]).with_code(0).json();
     assert_eq!(status["node"], Value::Null, "a dead node's word is not believed");
 }
@@ -153,7 +156,7 @@ fn one_signal_ends_a_replay_whose_postgres_is_gone_within_the_drain_time() {
     let mut lines = replay.stdin.take().unwrap();
     blocks[1..30].iter().for_each(|block| writeln!(lines, "{block}").unwrap());
     until("the node is up", || tip(&place) == Some(30));
-    kill_postgres(&place);
+    let away = place.postgres_away();
     blocks[30..60].iter().for_each(|block| writeln!(lines, "{block}").unwrap());
     // All is read, and the replay waits for PostgreSQL.
     drop(lines);
@@ -165,6 +168,7 @@ fn one_signal_ends_a_replay_whose_postgres_is_gone_within_the_drain_time() {
     assert!(asked.elapsed().as_secs() < 20, "it took {:?}", asked.elapsed());
     let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(summary["error"]["kind"], "interrupted", "{summary}");
+    drop(away);
     // Nothing accepted is lost.
     let again = place.replay("more", &blocks[60..62]);
     assert_eq!((&again["height"], &again["durableHeight"]), (&json!(62), &json!(62)), "{again}");
@@ -175,4 +179,93 @@ fn tip(place: &Place) -> Option<u64> {
     let output = place.command(&["status", "--json"]).output().unwrap();
     let status: Value = serde_json::from_slice(&output.stdout).ok()?;
     status["fast"]["height"].as_u64()
+}
+
+/// Ends a private server, and waits until another one of its kind runs.
+fn is_started_again(place: &Place, which: fn((i32, i32)) -> i32) {
+    let before = which(place.server_pids().unwrap());
+    kill_process(Pid::from_raw(before).unwrap(), Signal::KILL).unwrap();
+    until("it is started again", || place.server_pids().is_some_and(|pids| which(pids) != before));
+}
+
+#[test]
+fn private_servers_that_die_are_started_again_under_the_node() {
+    let Some(place) = Place::new() else { return };
+    let blocks = place.blocks();
+    let node = place.start_node();
+    let mut feed = node.connect();
+    let mut next = 1;
+    for which in [(|pids: (i32, i32)| pids.0) as fn((i32, i32)) -> i32, |pids| pids.1, |pids| pids.0] {
+        is_started_again(&place, which);
+        for block in &blocks[next..next + 5] {
+            // What is refused while a server is away is sent again, as a client would.
+            until("the block is accepted", || feed.ask(&asking(block))["accepted"] == true);
+        }
+        next += 5;
+        until("all is durable", || {
+            feed.ask(&json!({"op": "await", "height": next}).to_string())["durable"] == true
+        });
+    }
+    node.end(Signal::TERM).with_code(0).says("stopped at height 16");
+    assert_eq!(place.server_pids(), None, "and none is started after the end");
+    place.run(&["verify", "--deep"]).with_code(0);
+}
+
+#[test]
+fn a_private_server_that_dies_under_a_start_is_started_again() {
+    let Some(place) = Place::new() else { return };
+    place.start_node().end(Signal::KILL);
+    let (redis, postgres) = place.server_pids().unwrap();
+    let signal = |pid: i32, signal| kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
+    // The start finds PostgreSQL, then waits for a Redis that stands still.
+    signal(redis, Signal::STOP);
+    let genesis = place.oracle.join("genesis.json");
+    let arguments = ["run", "--network", "rise-devnet", "--genesis", genesis.to_str().unwrap()];
+    let mut child = place.command(&arguments).stdout(std::process::Stdio::null()).spawn().unwrap();
+    let running = place.data_dir().join("node.lock");
+    until("the start has begun", || {
+        fs::read_to_string(&running).is_ok_and(|text| text.contains("forebay run"))
+    });
+    until("PostgreSQL is kept running", || {
+        if let Some(pid) = postgres_pid(&place).filter(|pid| *pid == postgres && is_alive(*pid)) {
+            signal(pid, Signal::KILL);
+        }
+        postgres_pid(&place).is_some_and(|pid| pid != postgres && is_alive(pid))
+    });
+    signal(redis, Signal::CONT);
+    until("it is ready", || {
+        let output = place.command(&["status", "--json"]).output().unwrap();
+        let status: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        status["phase"] == "ready"
+    });
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    assert!(child.wait().unwrap().success());
+}
+
+fn postgres_pid(place: &Place) -> Option<i32> {
+    let text = fs::read_to_string(place.data_dir().join("postgres/data/postmaster.pid")).ok()?;
+    text.lines().next()?.trim().parse().ok()
+}
+
+#[test]
+fn status_is_told_within_its_time_beside_servers_that_stand_still() {
+    let Some(place) = Place::new() else { return };
+    let node = place.start_node();
+    let (redis, postgres) = place.server_pids().unwrap();
+    let signal = |pid: i32, signal| kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
+    for pid in [redis, postgres] {
+        signal(pid, Signal::STOP);
+    }
+    let began = std::time::Instant::now();
+    let shown = place.run(&["status", "--json", "--connect-timeout", "1"]);
+    let took = began.elapsed();
+    let logged = place.run(&["log", "--connect-timeout", "1"]);
+    for pid in [redis, postgres] {
+        signal(pid, Signal::CONT);
+    }
+    let status = shown.with_code(0).says("does not answer within").json();
+    assert_eq!((&status["slow"], &status["postgres"]), (&Value::Null, &Value::Null), "{status}");
+    assert!(took.as_secs() < 30, "it took {took:?}");
+    logged.with_code(4).says("does not answer within");
+    node.end(Signal::TERM).with_code(0);
 }

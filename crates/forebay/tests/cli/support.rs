@@ -144,12 +144,40 @@ impl Place {
         RunningNode::ready(child, socket)
     }
 
+    /// Kills the private PostgreSQL, which cannot be started again before this is dropped.
+    pub fn postgres_away(&self) -> PostgresAway {
+        let (_, postgres) = self.server_pids().unwrap();
+        let data = self.data_dir().join("postgres/data");
+        let away = PostgresAway { data };
+        away.set_mode(0o000);
+        kill_process(Pid::from_raw(postgres).unwrap(), Signal::KILL).unwrap();
+        until("PostgreSQL is gone", || !is_alive(postgres));
+        away
+    }
+
     /// Process ids of the private Redis and PostgreSQL, as their own files name them.
     pub fn server_pids(&self) -> Option<(i32, i32)> {
         let first_number = |path: PathBuf| fs::read_to_string(path).ok()?.lines().next()?.trim().parse().ok();
         let redis = first_number(self.data_dir().join("redis/redis.pid"))?;
         let postgres = first_number(self.data_dir().join("postgres/data/postmaster.pid"))?;
         (is_alive(redis) && is_alive(postgres)).then_some((redis, postgres))
+    }
+}
+
+/// See [`Place::postgres_away`].
+pub struct PostgresAway {
+    data: PathBuf,
+}
+
+impl PostgresAway {
+    fn set_mode(&self, mode: u32) {
+        fs::set_permissions(&self.data, fs::Permissions::from_mode(mode)).unwrap();
+    }
+}
+
+impl Drop for PostgresAway {
+    fn drop(&mut self) {
+        self.set_mode(0o700);
     }
 }
 

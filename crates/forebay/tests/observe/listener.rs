@@ -91,8 +91,7 @@ fn readiness_names_each_part_and_a_postgres_that_is_away_does_not_end_it() {
     }
     assert_eq!(get(address, "/other").unwrap().0, 404);
 
-    let (_, postgres) = place.server_pids().unwrap();
-    kill_process(Pid::from_raw(postgres).unwrap(), Signal::QUIT).unwrap();
+    let _away = place.postgres_away();
     let mut feed = node.connect();
     assert_eq!(feed.ask(&asking(&blocks[1]))["accepted"], true);
     until("the trouble is seen", || part(&get_json(address, "/readyz").1, "postgres")["ok"] == false);
