@@ -41,6 +41,19 @@ impl Plan {
         (self.keys, head)
     }
 
+    /// The plan as commands, each as its words.
+    pub(crate) fn into_commands(self) -> Vec<Vec<Vec<u8>>> {
+        let mut commands = Vec::new();
+        let mut args = self.args.into_iter();
+        while let (Some(name), Some(index), Some(count)) = (args.next(), args.next(), args.next()) {
+            let number = |word: &[u8]| std::str::from_utf8(word).ok().and_then(|text| text.parse::<usize>().ok());
+            let key = number(&index).and_then(|index| self.keys.get(index - 1)).cloned().unwrap_or_default();
+            let words = args.by_ref().take(number(&count).unwrap_or_default());
+            commands.push([name, key.into_bytes()].into_iter().chain(words).collect());
+        }
+        commands
+    }
+
     fn push(&mut self, command: &str, key: String, args: impl IntoIterator<Item = Vec<u8>>) {
         let next = self.keys.len() + 1;
         let at = *self.index.entry(key.clone()).or_insert(next);

@@ -54,17 +54,7 @@ impl FastTier {
         check_apply(fence, changes, undo, block, entry)
             .map_err(|detail| FastError::Inconsistent { doing: doing.clone(), detail: detail.to_owned() })?;
         self.step(&doing, Function::Step, fence, entry, |keys, buckets| {
-            let mut plan = plan_changes(keys, buckets, changes, entry.position)?;
-            plan.set(keys.block(block.id), encode_block(block));
-            plan.set_fields(keys.heights(), [(block.height.to_string(), block.id.to_string())]);
-            if changes.tip_before.is_none() {
-                let genesis_account = Address::of(&block.generator_public_key).0.to_string();
-                plan.set_fields(keys.meta(), [("genesis", genesis_account)]);
-            }
-            if let Some(undo) = undo {
-                plan.set(keys.undo(block.height), encode_undo(undo));
-            }
-            Ok(plan)
+            plan_block(keys, buckets, changes, undo, block, entry.position)
         })
         .await
     }
@@ -164,6 +154,28 @@ fn step_args(fence: &Fence, tip: &str, buckets: &Buckets, entry: &OutboxEntry) -
     .to_vec();
     args.extend(fields.into_iter().flat_map(|(name, value)| [name.into(), value]));
     args
+}
+
+/// All that a block's step writes besides its outbox entry.
+pub(crate) fn plan_block(
+    keys: &Keys,
+    buckets: &Buckets,
+    changes: &ChangeSet,
+    undo: Option<&UndoRecord>,
+    block: &Block,
+    position: Position,
+) -> Result<Plan, FastError> {
+    let mut plan = plan_changes(keys, buckets, changes, position)?;
+    plan.set(keys.block(block.id), encode_block(block));
+    plan.set_fields(keys.heights(), [(block.height.to_string(), block.id.to_string())]);
+    if changes.tip_before.is_none() {
+        let genesis_account = Address::of(&block.generator_public_key).0.to_string();
+        plan.set_fields(keys.meta(), [("genesis", genesis_account)]);
+    }
+    if let Some(undo) = undo {
+        plan.set(keys.undo(block.height), encode_undo(undo));
+    }
+    Ok(plan)
 }
 
 /// What both directions share: accounts, names, transaction index, round, tip.
