@@ -57,7 +57,8 @@ impl Arena {
 
     pub(crate) fn redis(&self, profile: Durability) -> Result<&RedisServer, BenchError> {
         let found = self.redis.iter().find(|(of, _)| *of == profile).map(|(_, server)| server);
-        found.ok_or_else(|| BenchError::Other(format!("no Redis was started with profile {}", profile.name())))
+        found
+            .ok_or_else(|| BenchError::Other(format!("no Redis was started with profile {}", profile.name())))
     }
 
     /// A connection to a database of Redis beside those that nodes use.

@@ -70,8 +70,7 @@ impl Ceiling {
         for Applied { block, changes, undo } in blocks {
             self.seq += 1;
             let position = Position { epoch: 1, seq: self.seq };
-            let commands =
-                plain_writes(&self.keys, &self.buckets, changes, undo.as_ref(), block, position)?;
+            let commands = plain_writes(&self.keys, &self.buckets, changes, undo.as_ref(), block, position)?;
             commands.iter().for_each(|words| packed.push(words));
         }
         Ok(packed)

@@ -39,8 +39,11 @@ pub async fn run(options: BenchOptions, tell: impl Fn(&str)) -> Result<Report, B
 
 async fn measure(arena: &Arena, options: &BenchOptions, tell: &impl Fn(&str)) -> Result<Report, BenchError> {
     let machine = Machine::look(arena, options).await?;
-    let mut bench =
-        Bench { arena, options, maker: Some(Maker::new(options.block_sizes.iter().copied().max().unwrap_or(25))) };
+    let mut bench = Bench {
+        arena,
+        options,
+        maker: Some(Maker::new(options.block_sizes.iter().copied().max().unwrap_or(25))),
+    };
     let mut results = Vec::new();
     for part in Part::ALL.into_iter().filter(|part| options.parts.contains(part)) {
         tell(&format!("{}:", part.name()));
@@ -60,7 +63,12 @@ struct Bench<'a> {
 
 impl Bench<'_> {
     /// Makes a load, on all cores.
-    async fn load(&mut self, spec: LoadSpec, block_size: u32, blocks: usize) -> Result<Arc<Load>, BenchError> {
+    async fn load(
+        &mut self,
+        spec: LoadSpec,
+        block_size: u32,
+        blocks: usize,
+    ) -> Result<Arc<Load>, BenchError> {
         let mut maker = self.maker.take().unwrap_or_else(|| Maker::new(block_size));
         let (maker, load) = tokio::task::spawn_blocking(move || {
             let load = maker.make(spec, block_size, blocks);

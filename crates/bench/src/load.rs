@@ -87,8 +87,7 @@ impl Maker {
     /// Makes `count` blocks on all cores; a blocking call.
     pub(crate) fn make(&mut self, spec: LoadSpec, block_size: u32, count: usize) -> Result<Load, BenchError> {
         let network = self.network(spec.accounts)?;
-        let (mut state, genesis) =
-            MemoryState::from_genesis(network.genesis.clone(), &network.profile)?;
+        let (mut state, genesis) = MemoryState::from_genesis(network.genesis.clone(), &network.profile)?;
         let checker = Checker::default();
         let now = network.profile.network_time(unix_seconds());
         let mut source = Source::new(spec.kind, &network, block_size)?;

@@ -52,15 +52,18 @@ impl<'a> PostgresOnly<'a> {
         let mut writer = SlowWriter::connect(&database.writer).await?;
         writer.take_over(0, 1).await?;
         writer.apply(1, 0, 1, &[genesis_row(load)], 1).await?;
-        Ok(Self { database, writer, state: load.state()?, checker: Checker::default(), seq: 1, now: load.now() })
+        Ok(Self {
+            database,
+            writer,
+            state: load.state()?,
+            checker: Checker::default(),
+            seq: 1,
+            now: load.now(),
+        })
     }
 
     /// Verifies a block against the state, and commits it.
-    pub(crate) async fn apply(
-        &mut self,
-        load: &Load,
-        checked: CheckedBlock,
-    ) -> Result<(), BenchError> {
+    pub(crate) async fn apply(&mut self, load: &Load, checked: CheckedBlock) -> Result<(), BenchError> {
         let profile = &load.network.profile;
         let applied = apply_block(&self.state, checked, profile, self.now, &self.checker)?;
         let forgers = profile

@@ -58,7 +58,12 @@ pub fn median(mut figures: Vec<f64>) -> f64 {
 /// The value below which `share` (0 to 1) of the sorted figures lie. 0 for none.
 pub(crate) fn quantile(sorted: &[f64], share: f64) -> f64 {
     let last = sorted.len().saturating_sub(1);
-    #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an index")]
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "an index"
+    )]
     let index = (last as f64 * share).round() as usize;
     sorted.get(index.min(last)).copied().unwrap_or_default()
 }

@@ -291,6 +291,22 @@ impl FastTier {
         Answer::of(assumed.doing, value)?.accepted(assumed)
     }
 
+    /// Sends a step's commands together. Their answers as they are, refusals included.
+    pub(crate) async fn change(&self, doing: &str, pipeline: &Pipeline) -> Result<Vec<Value>, FastError> {
+        let (mut connection, generation) = self.trusted_link(doing).await?;
+        reach("fast.before_step");
+        match connection.send_packed_commands(pipeline, 0, pipeline.len()).await {
+            Ok(answers) => Ok(answers),
+            Err(error) => Err(self.failed(doing, Effect::Change, error, generation).await),
+        }
+    }
+
+    /// Loads the library into a server that lost it.
+    pub(crate) async fn load_library_again(&self, doing: &str) -> Result<(), FastError> {
+        let (mut connection, _) = self.trusted_link(doing).await?;
+        load_library(&mut connection).await.map_err(|error| FastError::of_connecting(doing, error))
+    }
+
     /// The fields of meta and one answer for each read, all at one point of the chain's history.
     pub(crate) async fn read_together(&self, doing: &str, reads: Plan) -> Result<Vec<Value>, FastError> {
         let (keys, args) = reads.into_parts(Vec::new());

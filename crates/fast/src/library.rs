@@ -12,9 +12,9 @@ const BODY: &str = include_str!("library.lua");
 /// The functions. Those that must work while Redis' memory is full say so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Function {
-    /// One operation of the chain. Refused whole while memory is full.
-    Step,
-    /// The same, also while memory is full.
+    /// Lets a block's transaction through. Refused while memory is full.
+    Guard,
+    /// Any other operation of the chain, also while memory is full.
     StepBack,
     /// A restore's chunk. Refused whole while memory is full.
     Write,
@@ -39,7 +39,7 @@ pub(crate) enum Function {
 impl Function {
     pub(crate) fn name(self) -> &'static str {
         match self {
-            Self::Step => "forebay_v1_step",
+            Self::Guard => "forebay_v1_guard",
             Self::StepBack => "forebay_v1_step_back",
             Self::Write => "forebay_v1_write",
             Self::LoadEntry => "forebay_v1_load_entry",

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use redis::ToRedisArgs;
+use redis::{Cmd, Pipeline, ToRedisArgs};
 
 use crate::keys::Keys;
 
@@ -41,16 +41,69 @@ impl Plan {
         (self.keys, head)
     }
 
+    /// The plan as commands of a pipeline.
+    pub(crate) fn append_to(&self, pipeline: &mut Pipeline) {
+        self.each_command(|name, key, args| {
+            let size = name.len() + key.len() + args.iter().map(Vec::len).sum::<usize>();
+            let mut command = Cmd::with_capacity(2 + args.len(), size);
+            command.arg(name).arg(key);
+            args.iter().for_each(|arg| {
+                command.arg(arg.as_slice());
+            });
+            pipeline.add_command(command);
+        });
+    }
+
+    /// How many commands there are, at most.
+    pub(crate) fn commands(&self) -> usize {
+        self.args.len() / 3
+    }
+
+    /// The keys that `wanted` names and that must be of a certain type for the plan, each with that type; and by how much
+    /// the plan changes a counter.
+    pub(crate) fn checked_keys(&self, wanted: impl Fn(&str) -> bool) -> (Vec<(&str, &'static str)>, String) {
+        let mut found: Vec<(&str, &'static str)> = Vec::new();
+        let mut counted = "0".to_owned();
+        self.each_command(|name, key, args| {
+            let kind = match name {
+                "HSET" | "HDEL" | "HINCRBY" => "hash",
+                "RPUSH" | "RPOP" => "list",
+                "ZADD" | "ZREM" => "zset",
+                _ => return,
+            };
+            if let ("HINCRBY", [_, delta]) = (name, args) {
+                counted = String::from_utf8_lossy(delta).into_owned();
+            }
+            if wanted(key) && !found.iter().any(|(known, _)| *known == key) {
+                found.push((key, kind));
+            }
+        });
+        (found, counted)
+    }
+
+    /// Calls with each command: its name, its key, its arguments.
+    pub(crate) fn each_command<'a>(&'a self, mut with: impl FnMut(&'a str, &'a str, &'a [Vec<u8>])) {
+        let mut rest = self.args.as_slice();
+        while let [name, index, count, after @ ..] = rest {
+            let number =
+                |word: &[u8]| std::str::from_utf8(word).ok().and_then(|text| text.parse::<usize>().ok());
+            let key = number(index).and_then(|index| self.keys.get(index.wrapping_sub(1)));
+            let (args, next) =
+                after.split_at_checked(number(count).unwrap_or_default()).unwrap_or((&[], &[]));
+            if let (Some(key), Ok(name)) = (key, std::str::from_utf8(name)) {
+                with(name, key, args);
+            }
+            rest = next;
+        }
+    }
+
     /// The plan as commands, each as its words.
     pub(crate) fn into_commands(self) -> Vec<Vec<Vec<u8>>> {
         let mut commands = Vec::new();
-        let mut args = self.args.into_iter();
-        while let (Some(name), Some(index), Some(count)) = (args.next(), args.next(), args.next()) {
-            let number = |word: &[u8]| std::str::from_utf8(word).ok().and_then(|text| text.parse::<usize>().ok());
-            let key = number(&index).and_then(|index| self.keys.get(index - 1)).cloned().unwrap_or_default();
-            let words = args.by_ref().take(number(&count).unwrap_or_default());
-            commands.push([name, key.into_bytes()].into_iter().chain(words).collect());
-        }
+        self.each_command(|name, key, args| {
+            let words = [name.as_bytes().to_vec(), key.as_bytes().to_vec()];
+            commands.push(words.into_iter().chain(args.iter().cloned()).collect());
+        });
         commands
     }
 

@@ -325,7 +325,8 @@ fn run(script: &Script, name: &str, failpoints: &[String]) -> bool {
 /// Places that a start reaches, and those that every block reaches many times: killed at some later pass too.
 fn occurrences(name: &str) -> &'static [u32] {
     match name {
-        "fast.before_call" | "fast.after_call" => &[0, 7, 40],
+        "fast.before_step" | "fast.after_step" => &[0, 7, 40],
+        "fast.before_call" | "fast.after_call" => &[0, 7],
         "owner.after_step" | "writer.before_step" => &[0, 20],
         // How many batches there are depends on how fast PostgreSQL is; a few there always are.
         "syncer.before_apply" | "syncer.after_commit" => &[0, 3],
