@@ -1,5 +1,8 @@
 //! `accept` alone, for profiling. Usage: `cargo run --release -p forebay-bench --example accept [ACCOUNTS] [SIZE] [durable|volatile] [TRANSACTIONS] [KIND]`
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 use forebay_bench::{BenchOptions, Durability, LoadKind, LoadSpec, Part, run};
 
 #[tokio::main]

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use forebay_failpoint::reach;
-use forebay_fast::{Durable as DurableNote, Position};
+use forebay_fast::{Durable as DurableNote, FastError, Position};
 use forebay_ledger::crypto::Checker;
 use forebay_ledger::ids::{Address, BlockId, Height};
 use forebay_slow::SlowOperation;
@@ -24,7 +24,7 @@ use crate::options::NodeOptions;
 use crate::progress::{Phase, Progress};
 use crate::receipt::{Accepted, Durable, Profile};
 use crate::retention::Retention;
-use crate::serve::Waiting;
+use crate::serve::{STEPS_SENT_MAX, Waiting};
 use crate::start::{Heartbeat, Observer, Started};
 use crate::syncer::{Batch, SyncEvent, Syncer};
 use crate::write_log::LoggedTip;
@@ -61,6 +61,10 @@ pub(crate) enum Flight {
 /// What the loop does next.
 enum Action {
     Command(Command),
+    /// A command that did not come through with others on their way.
+    Again(Command),
+    /// Redis answered the oldest step on its way.
+    Landed(Result<(), FastError>),
     Synced(SyncEvent),
     SyncerGone,
     Stop(Duration),
@@ -76,8 +80,12 @@ pub(crate) struct Owner {
     pub(crate) writer: Writer,
     /// The command that waits for Redis; no other is taken before it.
     pub(crate) waiting: Option<Waiting>,
-    /// The step whose answer was lost and which was done after all, until its caller is answered.
-    pub(crate) settled: Option<Accepted>,
+    /// Commands whose steps are on their way, in the Writer's order.
+    pub(crate) sent: VecDeque<Command>,
+    /// Commands to be served by themselves, before any new one.
+    pub(crate) again: VecDeque<Command>,
+    /// Steps whose answers were lost and which were done after all, until their callers are answered.
+    pub(crate) settled: VecDeque<Accepted>,
     /// PostgreSQL is asked again from then on.
     sync_from: Instant,
     redis_trouble: Option<String>,
@@ -143,7 +151,9 @@ impl Owner {
         let owner = Self {
             writer,
             waiting: None,
-            settled: None,
+            sent: VecDeque::new(),
+            again: VecDeque::new(),
+            settled: VecDeque::new(),
             sync_from: Instant::now(),
             redis_trouble: None,
             slow_trouble: None,
@@ -215,25 +225,34 @@ impl Owner {
             let verdict = self.verdict();
             let outcome = match self.next_action(commands, stops, verdict).await? {
                 Action::Command(command) => self.serve(command).await,
+                Action::Again(command) => self.serve_alone(command).await,
+                Action::Landed(answer) => self.landed(answer).await,
                 Action::ServeAgain => self.serve_again().await,
                 Action::Stop(drain_max) => return Ok(drain_max),
                 Action::Abandoned => return Ok(Duration::ZERO),
                 Action::Synced(event) => self.synced(event).await,
                 Action::SyncerGone => Err(syncer_gone()),
                 Action::Tick => self.tick().await,
-                Action::SuspectRedis => self.heal_if_lost().await.map(|_| ()),
+                Action::SuspectRedis => {
+                    self.land_all().await?;
+                    self.heal_if_lost().await.map(|_| ())
+                }
             };
-            if let Err(error) = outcome
-                && !self.healed_from(&error).await?
-            {
-                return Err(error);
+            if let Err(error) = outcome {
+                self.land_all().await?;
+                if !self.healed_from(&error).await? {
+                    return Err(error);
+                }
             }
             self.check_invariants()?;
         }
     }
 
     fn verdict(&mut self) -> Verdict {
-        let lag = Lag { operations: self.tail.len(), bytes: self.tail_bytes };
+        let lag = Lag {
+            operations: self.tail.len() + self.writer.steps_sent(),
+            bytes: self.tail_bytes + self.writer.bytes_sent(),
+        };
         self.guard.observe(Instant::now(), &lag, self.is_live())
     }
 
@@ -259,6 +278,15 @@ impl Owner {
             Verdict::Stop(overrun) => return Err(self.give_up(overrun)),
         };
         let retry_at = self.waiting.as_ref().map(|waiting| waiting.retry_at);
+        let is_alone = self.sent.is_empty();
+        if has_room
+            && retry_at.is_none()
+            && is_alone
+            && let Some(command) = self.again.pop_front()
+        {
+            return Ok(Action::Again(command));
+        }
+        let may_take = has_room && retry_at.is_none() && self.sent.len() < STEPS_SENT_MAX;
         let again = tokio::time::sleep_until(retry_at.unwrap_or_else(Instant::now).into());
         let command = async {
             if !pause.is_zero() {
@@ -273,7 +301,8 @@ impl Owner {
             () = self.suspect.notified() => Action::SuspectRedis,
             _ = self.ticks.tick() => Action::Tick,
             () = again, if retry_at.is_some() => Action::ServeAgain,
-            command = command, if has_room && retry_at.is_none() => command.map_or(Action::Abandoned, Action::Command),
+            answer = self.writer.answer(), if !is_alone => Action::Landed(answer),
+            command = command, if may_take => command.map_or(Action::Abandoned, Action::Command),
         })
     }
 
@@ -284,6 +313,13 @@ impl Owner {
             return Err(StoreError::Disagreement(format!(
                 "the tail begins at operation {first_unsynced}, but PostgreSQL is at {}",
                 self.durable.seq
+            )));
+        }
+        if self.sent.len() != self.writer.steps_sent() {
+            return Err(StoreError::Disagreement(format!(
+                "{} steps are on their way for {} callers",
+                self.writer.steps_sent(),
+                self.sent.len()
             )));
         }
         Ok(())
@@ -375,7 +411,10 @@ impl Owner {
     async fn synced(&mut self, event: SyncEvent) -> Result<(), StoreError> {
         match event {
             SyncEvent::Durable { seq } => self.durable_to(seq).await,
-            SyncEvent::Behind { found } => self.feed_again(found).await,
+            SyncEvent::Behind { found } => {
+                self.land_all().await?;
+                self.feed_again(found).await
+            }
             SyncEvent::Retrying { attempt, error, wait } => {
                 tracing::debug!(attempt, wait_ms = wait.as_millis(), "the Syncer tries again");
                 self.trouble_with_postgres(error);
@@ -469,7 +508,7 @@ impl Owner {
 
     pub(crate) fn show(&self) {
         self.progress.send_modify(|progress| {
-            progress.tip = self.writer.resident.tip;
+            progress.tip = self.writer.tip();
             progress.position = self.position();
             progress.durable = self.durable;
             progress.lag_operations = self.tail.len();
@@ -481,6 +520,7 @@ impl Owner {
 
     async fn wind_down(&mut self, drain_max: Duration) -> Result<Stopped, StoreError> {
         self.progress.send_modify(|progress| progress.phase = Phase::Stopping);
+        self.land_all().await?;
         self.turn_waiting_away();
         match tokio::time::timeout(drain_max, self.until_synced()).await {
             Ok(outcome) => outcome?,
