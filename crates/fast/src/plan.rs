@@ -149,6 +149,7 @@ impl Plan {
                 "HSET" | "HDEL" | "HINCRBY" => "hash",
                 "RPUSH" | "RPOP" => "list",
                 "ZADD" | "ZREM" => "zset",
+                "SET" => "string",
                 _ => continue,
             };
             if command.name == "HINCRBY" {

@@ -100,10 +100,16 @@ impl Owner {
 
     async fn try_to_serve(&mut self, mut waiting: Waiting) -> Result<(), StoreError> {
         let mut outcome = self.carry_out(&waiting.command.request).await;
-        if let Err(error) = &outcome
-            && self.healed_from(error).await?
-        {
-            outcome = self.carry_out(&waiting.command.request).await;
+        if let Err(error) = &outcome {
+            match self.healed_from(error).await {
+                Ok(true) => outcome = self.carry_out(&waiting.command.request).await,
+                Ok(false) => {}
+                // The caller is told, too, why the node stops.
+                Err(fatal) => {
+                    let _ = waiting.command.reply.send(Err(told(&fatal)));
+                    return Err(fatal);
+                }
+            }
         }
         match &outcome {
             Err(error) if is_redis_away(error) && waiting.since.elapsed() <= self.redis_away_max() => {
@@ -323,18 +329,22 @@ fn answer(reply: Reply, outcome: Result<Accepted, StoreError>) -> Result<(), Sto
             Decision::Refuse | Decision::RetrySlowly => None,
             // PostgreSQL could not be asked about an older block, or about another run of Redis: nothing was done.
             Decision::Retry | Decision::Ask if matches!(error, StoreError::Slow(_)) => None,
-            Decision::Stop | Decision::Ask | Decision::Retry => Some(match error {
-                // These keep their own kind, and with it their exit code.
-                StoreError::TooFarBehind(message) => StoreError::TooFarBehind(message.clone()),
-                StoreError::Held(message) => StoreError::Held(message.clone()),
-                other => StoreError::Stopped(other.to_string()),
-            }),
+            Decision::Stop | Decision::Ask | Decision::Retry => Some(told(error)),
         },
         Ok(_) => None,
     };
     // A caller that went away does not need the answer; the operation stays done.
     let _ = reply.send(outcome);
     fatal.map_or(Ok(()), Err)
+}
+
+/// Why the node stops, a second time. Some keep their own kind, and with it their exit code.
+fn told(error: &StoreError) -> StoreError {
+    match error {
+        StoreError::TooFarBehind(message) => StoreError::TooFarBehind(message.clone()),
+        StoreError::Held(message) => StoreError::Held(message.clone()),
+        other => StoreError::Stopped(other.to_string()),
+    }
 }
 
 /// Away, or just back and not made sure of.
