@@ -27,7 +27,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         transactions: arg(3, "25000").parse()?,
         ..BenchOptions::whole(directory)
     };
-    let report = run(options, |line| println!("{line}")).await?;
+    let report = run(options, |line| println!("{line}"), std::future::pending()).await?;
     println!("{}", serde_json::to_string(&report.machine)?);
     Ok(())
 }

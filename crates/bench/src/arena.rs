@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use forebay_fast::{Holder, Position};
+use forebay_fast::Holder;
 use forebay_generator::Network;
 use forebay_servers::{PostgresServer, PrivateServers, RedisServer, SUPERUSER, ServersOptions};
 use forebay_slow::setup::{ChainParameters, Names, Passwords, migrate, prepare};
@@ -157,10 +157,6 @@ impl Database<'_> {
         Ok(config)
     }
 
-    pub(crate) async fn admin(&self) -> Result<Client, BenchError> {
-        connect(&self.arena.admin(&self.name)?).await
-    }
-
     pub(crate) async fn remove(self) -> Result<(), BenchError> {
         self.arena.drop_database(&self.name).await
     }
@@ -210,11 +206,6 @@ impl StagedNode {
     pub(crate) async fn settle(&self) -> Result<(), BenchError> {
         self.node.until_durable(self.node.progress().position).await?;
         Ok(())
-    }
-
-    /// What the last operation was.
-    pub(crate) fn position(&self) -> Position {
-        self.node.progress().position
     }
 
     /// Ends the node; what is not durable is given up with the database.

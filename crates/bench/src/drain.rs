@@ -54,8 +54,7 @@ pub(crate) async fn measure(
         drop(first);
         staged.settle().await?;
         let seconds = began.0.elapsed().as_secs_f64();
-        let timed: Vec<&Made> =
-            blocks.iter().filter(|made| made.applied.block.height > began.1).collect();
+        let timed: Vec<&Made> = blocks.iter().filter(|made| made.applied.block.height > began.1).collect();
         let count = match pace {
             Pace::Bulk => timed.iter().map(|made| made.applied.block.transactions.len() as u64).sum(),
             Pace::Live => timed.len() as u64,
@@ -87,7 +86,9 @@ pub(crate) async fn measure(
         control_figure: None,
         ratio: None,
     };
-    Ok(vec![row.against("raw binary COPY of the same rows, same tables and indexes, no triggers", median(plain))])
+    Ok(vec![
+        row.against("raw binary COPY of the same rows, same tables and indexes, no triggers", median(plain)),
+    ])
 }
 
 /// The same rows and commits, with no trigger to fire.

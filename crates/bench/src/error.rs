@@ -42,6 +42,9 @@ pub enum BenchError {
         /// Why not.
         source: std::io::Error,
     },
+    /// Somebody asked to stop.
+    #[error("the benchmark was interrupted")]
+    Interrupted,
     /// Options that cannot be measured with, or an arm that did not do what it should.
     #[error("{0}")]
     Other(String),

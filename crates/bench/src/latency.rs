@@ -12,11 +12,7 @@ use crate::options::Durability;
 use crate::postgres_only::PostgresOnly;
 use crate::row::{Row, median};
 
-pub(crate) async fn measure(
-    arena: &Arena,
-    load: &Load,
-    profile: Durability,
-) -> Result<Vec<Row>, BenchError> {
+pub(crate) async fn measure(arena: &Arena, load: &Load, profile: Durability) -> Result<Vec<Row>, BenchError> {
     let stage = arena.stage(profile, &load.network, Limits::default()).await?;
     let staged = stage.start().await?;
     let mut postgres = PostgresOnly::open(arena, load).await?;

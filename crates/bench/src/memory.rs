@@ -15,11 +15,7 @@ use crate::load::Load;
 use crate::options::Durability;
 use crate::row::{Row, figure};
 
-pub(crate) async fn measure(
-    arena: &Arena,
-    load: &Load,
-    profile: Durability,
-) -> Result<Vec<Row>, BenchError> {
+pub(crate) async fn measure(arena: &Arena, load: &Load, profile: Durability) -> Result<Vec<Row>, BenchError> {
     let mut rows = Vec::new();
     let keys = Keys::new(&load.network.profile.name)?;
     let accounts = accounts(load);
@@ -43,12 +39,20 @@ pub(crate) async fn measure(
     let (mut ours, mut plain) = (Packed::new(), Packed::new());
     for account in &accounts {
         let key = keys.account_bucket(buckets.of_account(account.address)).into_bytes();
-        ours.push(&[b"HSET".to_vec(), key, account.address.0.to_be_bytes().to_vec(), encode_account(account)]);
+        ours.push(&[
+            b"HSET".to_vec(),
+            key,
+            account.address.0.to_be_bytes().to_vec(),
+            encode_account(account),
+        ]);
         plain.push(&naive_account(account));
     }
     let each = figure(accounts.len() as u64);
     let ours = bytes_of(arena, profile, ours).await? / each;
-    rows.push(row("of Redis an account with a key", ours).against(naive, bytes_of(arena, profile, plain).await? / each));
+    rows.push(
+        row("of Redis an account with a key", ours)
+            .against(naive, bytes_of(arena, profile, plain).await? / each),
+    );
 
     let (mut ours, mut plain) = (Packed::new(), Packed::new());
     for (id, height) in &ids {
@@ -59,7 +63,10 @@ pub(crate) async fn measure(
     }
     let each = figure(ids.len() as u64);
     let ours = bytes_of(arena, profile, ours).await? / each;
-    rows.push(row("of Redis an indexed transaction", ours).against(naive, bytes_of(arena, profile, plain).await? / each));
+    rows.push(
+        row("of Redis an indexed transaction", ours)
+            .against(naive, bytes_of(arena, profile, plain).await? / each),
+    );
 
     let (mut ours, mut plain) = (Packed::new(), Packed::new());
     for made in &load.blocks {
@@ -73,9 +80,15 @@ pub(crate) async fn measure(
     }
     let each = figure(load.blocks.len() as u64);
     let ours = bytes_of(arena, profile, ours).await? / each;
-    rows.push(row("of Redis a block, undo record included", ours).against("the block as JSON", bytes_of(arena, profile, plain).await? / each));
+    rows.push(
+        row("of Redis a block, undo record included", ours)
+            .against("the block as JSON", bytes_of(arena, profile, plain).await? / each),
+    );
 
-    rows.push(row("of PostgreSQL a transaction, indexes included", postgres_bytes(arena, load, profile).await?));
+    rows.push(row(
+        "of PostgreSQL a transaction, indexes included",
+        postgres_bytes(arena, load, profile).await?,
+    ));
     Ok(rows)
 }
 
@@ -101,7 +114,9 @@ fn accounts(load: &Load) -> Vec<Account> {
 fn ids(load: &Load) -> Vec<(TransactionId, u32)> {
     const IDS: u64 = 1_000_000;
     let count = IDS.min(load.spec.accounts as u64 * 5);
-    (0..count).map(|n| (TransactionId(n.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(23)), 1_000_000)).collect()
+    (0..count)
+        .map(|n| (TransactionId(n.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(23)), 1_000_000))
+        .collect()
 }
 
 fn naive_account(account: &Account) -> Vec<Vec<u8>> {
@@ -148,7 +163,8 @@ async fn postgres_bytes(arena: &Arena, load: &Load, profile: Durability) -> Resu
     accept_all(&staged.node, checked(&load.blocks), load.now()).await?;
     staged.settle().await?;
     let admin = stage.admin().await?;
-    let sql = "select pg_total_relation_size('forebay.transactions')::float8 / count(*) from forebay.transactions";
+    let sql =
+        "select pg_total_relation_size('forebay.transactions')::float8 / count(*) from forebay.transactions";
     let bytes: f64 = admin.query_one(sql, &[]).await?.try_get(0)?;
     drop(admin);
     staged.end().await?;

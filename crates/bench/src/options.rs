@@ -226,6 +226,16 @@ impl BenchOptions {
         }
     }
 
+    /// Transactions that `full` is prepared with.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a number of seconds, not below 0"
+    )]
+    pub(crate) fn full_transactions(&self) -> u32 {
+        (self.seconds * f64::from(self.full_rate)) as u32
+    }
+
     /// Blocks of one measurement of `accept` and `drain`.
     pub(crate) fn blocks_a_measurement(&self, block_size: u32) -> usize {
         let transactions = if block_size < 250 { self.transactions / 10 } else { self.transactions };

@@ -57,7 +57,9 @@ pub(crate) async fn measure(
     {
         let ours = read_all(Source::Fast(staged.node.fast().clone()), kind, load, half, seconds).await?;
         let slow = read_all(Source::Slow(stage.options.postgres.clone()), kind, load, half, seconds).await?;
-        for ((name, unit, ours), (_, _, slow)) in figures(ours, seconds).into_iter().zip(figures(slow, seconds)) {
+        for ((name, unit, ours), (_, _, slow)) in
+            figures(ours, seconds).into_iter().zip(figures(slow, seconds))
+        {
             let row = Row {
                 part: "read",
                 what: format!("{what} by id, {name}"),
@@ -167,9 +169,7 @@ async fn read(
                 fast.transaction(transaction.id).await?.value.is_some()
             }
             (_, Some(slow), Kind::Account) => slow.reads().account(transaction.sender).await?.is_some(),
-            (_, Some(slow), Kind::Block) => {
-                slow.reads().block_by_id(made.applied.block.id).await?.is_some()
-            }
+            (_, Some(slow), Kind::Block) => slow.reads().block_by_id(made.applied.block.id).await?.is_some(),
             (_, Some(slow), Kind::Transaction) => slow.reads().transaction(transaction.id).await?.is_some(),
             (Source::Slow(_), None, _) => false,
         };

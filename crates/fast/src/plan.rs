@@ -117,7 +117,8 @@ impl Plan {
     pub(crate) fn append_to(&self, pipeline: &mut Pipeline) {
         for command in &self.commands {
             let key = self.key(command.key);
-            let size = self.words_of(command).map(<[u8]>::len).sum::<usize>() + key.len() + command.name.len();
+            let size =
+                self.words_of(command).map(<[u8]>::len).sum::<usize>() + key.len() + command.name.len();
             let mut packed = Cmd::with_capacity(2 + command.words, size);
             packed.arg(command.name).arg(key);
             self.words_of(command).for_each(|word| {

@@ -32,9 +32,9 @@ pub(crate) struct Resident {
 impl Resident {
     /// What of a block's needs has to be read.
     pub(crate) fn missing(&self, mut needs: Needs) -> Needs {
-        needs.accounts.retain(|address| {
-            !self.delegates.contains_key(address) && self.accounts.get(*address).is_none()
-        });
+        needs
+            .accounts
+            .retain(|address| !self.delegates.contains_key(address) && self.accounts.get(*address).is_none());
         if let Some(known) = &self.known_ids {
             needs.transactions.retain(|id| known.may_have(*id));
         }

@@ -221,7 +221,9 @@ impl Writer {
     pub(crate) async fn not_done(&mut self, error: &FastError) {
         let mut may_be_done = error.kind() == FastErrorKind::OutcomeUnknown;
         let mut kept = Vec::new();
-        for (place, Sent { changes, step, answer, early }) in std::mem::take(&mut self.sent).into_iter().enumerate() {
+        for (place, Sent { changes, step, answer, early }) in
+            std::mem::take(&mut self.sent).into_iter().enumerate()
+        {
             if place > 0 {
                 let answer = match early {
                     Some(early) => early,
@@ -406,9 +408,8 @@ impl Writer {
 /// How many of the steps Redis has done; `None`: it is elsewhere.
 fn count_done(head: &Head, steps: &[Unsettled], seq_before: u64) -> Option<usize> {
     let tip = head.tip.map(|tip| tip.id);
-    let is_last = |sent: &Unsettled| {
-        head.position == sent.step.position && tip == Some(sent.changes.tip_after.id)
-    };
+    let is_last =
+        |sent: &Unsettled| head.position == sent.step.position && tip == Some(sent.changes.tip_after.id);
     let before = steps.first()?.changes.tip_before.map(|tip| tip.id);
     match steps.iter().position(is_last) {
         Some(place) => Some(place + 1),

@@ -1,6 +1,7 @@
 //! One module a command.
 
 mod account;
+mod bench;
 mod block;
 mod delegates;
 mod dump;
@@ -73,6 +74,7 @@ async fn attempt(cli: Cli, screen: &Screen, output: Output, signals: Signals) ->
         Command::Dump(args) => dump::run(&context, args).await,
         Command::Log(args) => log::run(&context, args).await,
         Command::Generate(args) => generate::run(&context, args).await,
+        Command::Bench(args) => bench::run(&context, args).await,
     }
 }
 
