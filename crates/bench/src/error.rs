@@ -26,7 +26,7 @@ pub enum BenchError {
     #[error("Redis, for a control arm: {0}")]
     Redis(#[from] redis::RedisError),
     /// A control arm's statement failed.
-    #[error("PostgreSQL, for a control arm: {0}")]
+    #[error("PostgreSQL, for a control arm: {}", .0.as_db_error().map_or_else(|| .0.to_string(), ToString::to_string))]
     Postgres(#[from] tokio_postgres::Error),
     /// The load could not be made.
     #[error("{0}")]

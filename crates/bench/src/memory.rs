@@ -110,10 +110,9 @@ fn accounts(load: &Load) -> Vec<Account> {
     newest.into_values().filter(|account| account.delegate.is_none()).collect()
 }
 
-/// A million ids: those of the load, and as many more like them.
+/// As many ids as a chain has that fills its buckets: a young one's are nearly empty, and cost more each.
 fn ids(load: &Load) -> Vec<(TransactionId, u32)> {
-    const IDS: u64 = 1_000_000;
-    let count = IDS.min(load.spec.accounts as u64 * 5);
+    let count = 1_000_000.min(u64::from(load.spec.accounts) * 100);
     (0..count)
         .map(|n| (TransactionId(n.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(23)), 1_000_000))
         .collect()

@@ -138,7 +138,7 @@ pub struct BenchOptions {
     pub profiles: Vec<Durability>,
     /// How often each arm is measured; the median counts.
     pub repeats: usize,
-    /// Transactions of one measurement of `accept` and `drain`, in blocks of 250 or more; a tenth of that in smaller ones.
+    /// Transactions of one measurement of `accept` and `drain`, in blocks of 250 or more; a quarter of that in smaller ones.
     pub transactions: u32,
     /// Seconds of one measurement of `full` and `read`.
     pub seconds: f64,
@@ -238,7 +238,7 @@ impl BenchOptions {
 
     /// Blocks of one measurement of `accept` and `drain`.
     pub(crate) fn blocks_a_measurement(&self, block_size: u32) -> usize {
-        let transactions = if block_size < 250 { self.transactions / 10 } else { self.transactions };
+        let transactions = if block_size < 250 { self.transactions / 4 } else { self.transactions };
         usize::try_from((transactions / block_size.max(1)).max(2)).unwrap_or(2)
     }
 }

@@ -76,9 +76,13 @@ async fn fill(admin: &Client, options: &BenchOptions) -> Result<(), BenchError> 
                  select {bits}, n, n, 1, 1, 2, 100000 + n, 1, 0, sha256(n::text::bytea), \
                      sha256(n::text::bytea) || sha256(n::text::bytea) from generate_series(1, {transactions}) n; \
              update forebay.blocks set transactions_before = transactions_before + {transactions} where height > 2; \
-             commit; vacuum analyze forebay.accounts; vacuum analyze forebay.transactions;"
+             commit"
         ))
         .await?;
+    // Each by itself: several statements in one message are one transaction.
+    for table in ["accounts", "transactions"] {
+        admin.batch_execute(&format!("vacuum analyze forebay.{table}")).await?;
+    }
     Ok(())
 }
 
