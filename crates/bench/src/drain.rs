@@ -14,18 +14,22 @@ use crate::options::{BenchOptions, Durability};
 use crate::postgres_only::{genesis_row, row_of};
 use crate::row::{Row, figure, median};
 
-/// How many operations a commit takes at most.
+/// How blocks come, and how many a commit takes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Pace {
+    /// All are there.
     Bulk,
+    /// One after the other is handed over and accepted, while those before it become durable.
     Live,
+    /// All are there, but each has a commit of its own.
+    CommitEach,
 }
 
 impl Pace {
     fn limits(self) -> Limits {
         match self {
-            Self::Bulk => without_limits(),
-            Self::Live => Limits { batch_operations_max: 1, ..without_limits() },
+            Self::Bulk | Self::Live => without_limits(),
+            Self::CommitEach => Limits { batch_operations_max: 1, ..without_limits() },
         }
     }
 }
@@ -42,6 +46,20 @@ pub(crate) async fn measure(
     let mut raw = RawCopy::open(arena, load, pace).await?;
     let (mut ours, mut plain) = (Vec::new(), Vec::new());
     for blocks in load.blocks.chunks(load.blocks.len().div_ceil(options.repeats.max(1)).max(1)) {
+        let written = match pace {
+            Pace::Bulk => Load::transactions(blocks),
+            Pace::Live | Pace::CommitEach => blocks.len() as u64,
+        };
+        if pace == Pace::Live {
+            let began = Instant::now();
+            for block in checked(blocks) {
+                staged.node.apply(block, load.now()).await?;
+            }
+            staged.settle().await?;
+            ours.push(figure(written) / began.elapsed().as_secs_f64());
+            plain.push(figure(written) / raw.write(load, blocks).await?);
+            continue;
+        }
         let hold = stage.hold_postgres().await?;
         let before = staged.node.progress().durable.height;
         accept_all(&staged.node, checked(blocks), load.now()).await?;
@@ -57,21 +75,18 @@ pub(crate) async fn measure(
         let timed: Vec<&Made> = blocks.iter().filter(|made| made.applied.block.height > began.1).collect();
         let count = match pace {
             Pace::Bulk => timed.iter().map(|made| made.applied.block.transactions.len() as u64).sum(),
-            Pace::Live => timed.len() as u64,
+            Pace::Live | Pace::CommitEach => timed.len() as u64,
         };
         ours.push(figure(count) / seconds);
-        let count = match pace {
-            Pace::Bulk => Load::transactions(blocks),
-            Pace::Live => blocks.len() as u64,
-        };
-        plain.push(figure(count) / raw.write(load, blocks).await?);
+        plain.push(figure(written) / raw.write(load, blocks).await?);
     }
     staged.end().await?;
     stage.remove().await?;
     raw.database.remove().await?;
     let (what, unit) = match pace {
         Pace::Bulk => ("transactions from the outbox to PostgreSQL, in bulk", "tx/s"),
-        Pace::Live => ("blocks from the outbox to PostgreSQL, a commit each", "blocks/s"),
+        Pace::Live => ("blocks handed over one by one, until durable", "blocks/s"),
+        Pace::CommitEach => ("blocks from the outbox to PostgreSQL, a commit each", "blocks/s"),
     };
     let row = Row {
         part: "drain",
@@ -107,7 +122,8 @@ impl<'a> RawCopy<'a> {
         writer.take_over(0, 1).await?;
         writer.apply(1, 0, 1, &[genesis_row(load)], 1).await?;
         let round = round_after(&load.genesis.changes.round);
-        Ok(Self { database, writer, seq: 1, round, batch: pace.limits().batch_operations_max })
+        let batch = if pace == Pace::Bulk { pace.limits().batch_operations_max } else { 1 };
+        Ok(Self { database, writer, seq: 1, round, batch })
     }
 
     async fn write(&mut self, load: &Load, blocks: &[Made]) -> Result<f64, BenchError> {

@@ -122,7 +122,9 @@ impl Bench<'_> {
             Part::Drain => {
                 let mut rows = drain::measure(arena, options, load, profile, Pace::Bulk).await?;
                 if load.block_size <= LIVE_BLOCK {
-                    rows.extend(drain::measure(arena, options, load, profile, Pace::Live).await?);
+                    for pace in [Pace::Live, Pace::CommitEach] {
+                        rows.extend(drain::measure(arena, options, load, profile, pace).await?);
+                    }
                 }
                 Ok(rows)
             }

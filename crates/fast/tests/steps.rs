@@ -215,3 +215,55 @@ async fn with_full_memory_a_step_is_refused_whole_and_taking_back_works() {
     bench.apply(&mut fence, &last, None).await;
     bench.apply(&mut fence, &next, None).await;
 }
+
+/// A guard that says yes and does not remove the pass: as if it had not run.
+const SILENT_GUARD: &str = "#!lua name=forebay_v1\n\
+     redis.register_function('forebay_v1_guard', function() return { 'OK' } end)";
+
+#[tokio::test]
+async fn nothing_is_written_while_the_guard_does_not_remove_the_pass() {
+    let Some(chain) = oracle_chain(3) else { return };
+    let bench = Bench::ready().await;
+    let mut fence = start_fence();
+    bench.apply(&mut fence, &chain.applied[0], None).await;
+    let before = bench.dump().await;
+    let _: String = bench.command(&["FUNCTION", "LOAD", "REPLACE", SILENT_GUARD]).await;
+    let next = &chain.applied[1];
+    let entry = next_entry(&fence, next, None);
+    let error =
+        bench.tier.apply(&fence, &next.changes, next.undo.as_ref(), &next.block, &entry).await.unwrap_err();
+    assert_eq!(error.kind(), FastErrorKind::Unavailable, "{error}");
+    assert_eq!(bench.dump().await, before);
+}
+
+#[tokio::test]
+async fn a_server_that_lost_the_functions_gets_them_again_and_the_step_is_done_once() {
+    let Some(chain) = oracle_chain(3) else { return };
+    let bench = Bench::ready().await;
+    let mut fence = start_fence();
+    bench.apply(&mut fence, &chain.applied[0], None).await;
+    let _: () = bench.command(&["FUNCTION", "FLUSH"]).await;
+    bench.apply(&mut fence, &chain.applied[1], None).await;
+    let head = bench.tier.head().await.unwrap();
+    assert_eq!((head.position.seq, head.tip.map(|tip| tip.id)), (fence.seq, fence.tip));
+    assert_eq!(bench.tier.outbox_range().await.unwrap().unwrap().entries, 2);
+}
+
+#[tokio::test]
+async fn a_bucket_replaced_by_another_program_is_told_as_damage_and_nothing_is_acknowledged() {
+    let Some(chain) = oracle_chain(12) else { return };
+    let bench = Bench::ready().await;
+    let mut fence = start_fence();
+    for applied in &chain.applied[..11] {
+        bench.apply(&mut fence, applied, None).await;
+    }
+    let next = &chain.applied[11];
+    let buckets = bench.tier.head().await.unwrap().buckets;
+    let touched = next.changes.accounts.iter().find(|change| change.after.is_some()).unwrap().address;
+    let bucket = bench.tier.keys().account_bucket(buckets.of_account(touched));
+    let _: () = bench.command(&["SET", &bucket, "not a hash"]).await;
+    let entry = next_entry(&fence, next, None);
+    let error =
+        bench.tier.apply(&fence, &next.changes, next.undo.as_ref(), &next.block, &entry).await.unwrap_err();
+    assert_eq!(error.kind(), FastErrorKind::Corrupt, "{error}");
+}

@@ -275,7 +275,11 @@ impl Owner {
             Verdict::Fine => (true, Duration::ZERO),
             Verdict::Slow(pause) => (true, pause),
             Verdict::Wait => (false, Duration::ZERO),
-            Verdict::Stop(overrun) => return Err(self.give_up(overrun)),
+            Verdict::Stop(overrun) => {
+                // What Redis has done by now belongs into the record, too.
+                self.land_all().await?;
+                return Err(self.give_up(overrun));
+            }
         };
         let retry_at = self.waiting.as_ref().map(|waiting| waiting.retry_at);
         let is_alone = self.sent.is_empty();
