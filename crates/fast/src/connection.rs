@@ -203,13 +203,18 @@ impl FastTier {
         self.shared.runs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Refuses a head that is not ready, or older than what was acknowledged.
-    pub(crate) fn readable(&self, head: &Head) -> Result<(), FastError> {
+    /// What is acknowledged by now: to be asked before a read is sent. A step that is acknowledged while the read is on its
+    /// way does not make the answer stale.
+    pub(crate) fn acknowledged(&self) -> Option<Position> {
+        *self.shared.floor.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Refuses a head that is not ready, or older than what was acknowledged before it was asked for.
+    pub(crate) fn readable(&self, head: &Head, acknowledged: Option<Position>) -> Result<(), FastError> {
         if head.state != State::Ready {
             return Err(FastError::NotReady { state: head.state });
         }
-        let floor = *self.shared.floor.lock().unwrap_or_else(PoisonError::into_inner);
-        match floor {
+        match acknowledged {
             Some(floor) if head.position < floor => Err(FastError::Stale { floor, found: head.position }),
             _ => Ok(()),
         }

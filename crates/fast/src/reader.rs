@@ -143,12 +143,12 @@ impl FastTier {
             match &block {
                 // A block that was taken back leaves its body for the outbox: the height index tells it from the chain's.
                 Some(block) => reads.read("HGET", self.keys().heights(), block.height),
-                None => reads.read_key("EXISTS", self.keys().block(id)),
+                None => reads.read_key("GET", self.keys().block(id)),
             }
             let (head, values) = self.snapshot_anywhere("read a block", reads).await?;
             let found: Vec<Option<Vec<u8>>> = take(&mut values.into_iter(), 1)?;
             let found = found.into_iter().flatten().next();
-            if block.is_none() && found.as_deref() != Some(b"0") {
+            if block.is_none() && found.is_some() {
                 // It came in between.
                 continue;
             }
@@ -245,8 +245,9 @@ impl FastTier {
         count: u32,
     ) -> Result<At<Vec<Account>>, FastError> {
         let Some(last) = count.checked_sub(1).map(|more| u64::from(offset) + u64::from(more)) else {
+            let acknowledged = self.acknowledged();
             let head = self.head().await?;
-            self.readable(&head)?;
+            self.readable(&head, acknowledged)?;
             return Ok(At { at: head.point(), value: Vec::new() });
         };
         let ranking = match by {

@@ -175,11 +175,12 @@ impl FastTier {
         reads: Plan,
     ) -> Result<(Head, Vec<Value>), FastError> {
         let key = self.keys().meta();
+        let acknowledged = self.acknowledged();
         let mut values = self.read_together(doing, reads).await?.into_iter();
         let fields: Vec<HashMap<String, String>> = take(&mut values, 1)?;
         let head = Head::of_fields(&key, &fields.into_iter().next().unwrap_or_default())?;
         self.remember_buckets(&head);
-        self.readable(&head)?;
+        self.readable(&head, acknowledged)?;
         Ok((head, values.collect()))
     }
 
