@@ -95,34 +95,22 @@ async fn write_again(arena: &Arena, stage: &Stage<'_>) -> Result<f64, BenchError
         let mut scan = redis::cmd("SCAN");
         scan.arg(cursor).arg("COUNT").arg(5000);
         let (next, keys): (u64, Vec<Vec<u8>>) = scan.query_async(&mut connection).await?;
-        let mut types = redis::pipe();
-        keys.iter().for_each(|key| {
-            types.cmd("TYPE").arg(key);
-        });
-        let types: Vec<String> = types.query_async(&mut connection).await?;
-        let of = |kind: &str| -> Vec<&Vec<u8>> {
-            keys.iter().zip(&types).filter(|(_, found)| *found == kind).map(|(key, _)| key).collect()
+        let types: Vec<String> = ask(&mut connection, "TYPE", &keys).await?;
+        let of = |kind: &str| -> Vec<Vec<u8>> {
+            keys.iter().zip(&types).filter(|(_, found)| *found == kind).map(|(key, _)| key.clone()).collect()
         };
         // What is not a hash or a string is a handful of keys.
         let hashes = of("hash");
-        let mut reads = redis::pipe();
-        hashes.iter().for_each(|key| {
-            reads.cmd("HGETALL").arg(key.as_slice());
-        });
-        let found: Vec<HashMap<Vec<u8>, Vec<u8>>> = reads.query_async(&mut connection).await?;
-        for (key, fields) in hashes.iter().zip(found) {
-            let mut words = vec![b"HSET".to_vec(), key.to_vec()];
+        let found: Vec<HashMap<Vec<u8>, Vec<u8>>> = ask(&mut connection, "HGETALL", &hashes).await?;
+        for (key, fields) in hashes.into_iter().zip(found) {
+            let mut words = vec![b"HSET".to_vec(), key];
             words.extend(fields.into_iter().flat_map(|(field, value)| [field, value]));
             packed.push(&words);
         }
         let strings = of("string");
-        let mut reads = redis::pipe();
-        strings.iter().for_each(|key| {
-            reads.cmd("GET").arg(key.as_slice());
-        });
-        let found: Vec<Vec<u8>> = reads.query_async(&mut connection).await?;
-        for (key, value) in strings.iter().zip(found) {
-            packed.push(&[b"SET".to_vec(), key.to_vec(), value]);
+        let found: Vec<Vec<u8>> = ask(&mut connection, "GET", &strings).await?;
+        for (key, value) in strings.into_iter().zip(found) {
+            packed.push(&[b"SET".to_vec(), key, value]);
         }
         cursor = next;
         if cursor == 0 {
@@ -137,4 +125,20 @@ async fn write_again(arena: &Arena, stage: &Stage<'_>) -> Result<f64, BenchError
     let seconds = write_all(&stream, packed).await?;
     redis::cmd("FLUSHALL").arg("SYNC").query_async::<()>(&mut connection).await?;
     Ok(seconds)
+}
+
+/// One command for each key, in one round trip.
+async fn ask<T: redis::FromRedisValue>(
+    connection: &mut redis::aio::MultiplexedConnection,
+    command: &str,
+    keys: &[Vec<u8>],
+) -> Result<Vec<T>, BenchError> {
+    if keys.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut reads = redis::pipe();
+    keys.iter().for_each(|key| {
+        reads.cmd(command).arg(key.as_slice());
+    });
+    Ok(reads.query_async(connection).await?)
 }

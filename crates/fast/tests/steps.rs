@@ -4,7 +4,9 @@
 mod common;
 
 use common::{Bench, EPOCH, holder, next_entry, next_position, oracle_chain, start_fence};
-use forebay_fast::{FastErrorKind, Fence, Operation, OutboxEntry, RankedBy, RewindTarget, State};
+use forebay_fast::{
+    AccountRecord, FastErrorKind, Fence, Operation, OutboxEntry, RankedBy, RewindTarget, State,
+};
 use forebay_ledger::account::Account;
 use forebay_ledger::memory::MemoryState;
 use forebay_ledger::state::{Needs, StateView};
@@ -259,9 +261,10 @@ async fn a_bucket_replaced_by_another_program_is_told_as_damage_and_nothing_is_a
     }
     let next = &chain.applied[11];
     let buckets = bench.tier.head().await.unwrap().buckets;
-    // A delegate's record lives elsewhere: its bucket is not written.
-    let plain = next.changes.accounts.iter().find(|c| c.after.as_ref().is_some_and(|a| a.delegate.is_none()));
-    let touched = plain.unwrap().address;
+    // A record that lives elsewhere does not change its bucket.
+    let is_inline = |account: &_| matches!(AccountRecord::of(account), AccountRecord::Inline(_));
+    let inline = next.changes.accounts.iter().find(|change| change.after.as_ref().is_some_and(is_inline));
+    let touched = inline.unwrap().address;
     let bucket = bench.tier.keys().account_bucket(buckets.of_account(touched));
     let _: () = bench.command(&["SET", &bucket, "not a hash"]).await;
     let entry = next_entry(&fence, next, None);
