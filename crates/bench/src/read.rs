@@ -33,7 +33,7 @@ enum Kind {
 #[derive(Clone)]
 enum Source {
     Fast(FastTier),
-    Slow(Config),
+    Slow(Box<Config>),
 }
 
 pub(crate) async fn measure(
@@ -56,7 +56,9 @@ pub(crate) async fn measure(
         [(Kind::Account, "account"), (Kind::Block, "block"), (Kind::Transaction, "transaction")]
     {
         let ours = read_all(Source::Fast(staged.node.fast().clone()), kind, load, half, seconds).await?;
-        let slow = read_all(Source::Slow(stage.options.postgres.clone()), kind, load, half, seconds).await?;
+        let slow =
+            read_all(Source::Slow(Box::new(stage.options.postgres.clone())), kind, load, half, seconds)
+                .await?;
         for ((name, unit, ours), (_, _, slow)) in
             figures(ours, seconds).into_iter().zip(figures(slow, seconds))
         {

@@ -18,6 +18,9 @@ use crate::row::{Row, figure, median};
 /// Newest blocks that are restored with bodies; the rows beside the chain stand below them.
 const BLOCKS_KEPT: u32 = 100;
 
+/// Newest operations whose blocks are restored.
+const OUTBOX_KEPT: usize = 100;
+
 pub(crate) fn blocks_needed() -> usize {
     120
 }
@@ -28,7 +31,7 @@ pub(crate) async fn measure(
     load: &Load,
     profile: Durability,
 ) -> Result<Vec<Row>, BenchError> {
-    let limits = Limits { blocks_kept: BLOCKS_KEPT, ..Limits::default() };
+    let limits = Limits { blocks_kept: BLOCKS_KEPT, outbox_kept: OUTBOX_KEPT, ..Limits::default() };
     let stage = arena.stage(profile, &load.network, limits).await?;
     let staged = stage.start().await?;
     accept_all(&staged.node, checked(&load.blocks), load.now()).await?;

@@ -299,7 +299,6 @@ impl FastTier {
     /// Sends a step's commands together. Their answers as they are, refusals included.
     pub(crate) async fn change(&self, doing: &str, pipeline: &Pipeline) -> Result<Vec<Value>, FastError> {
         let (mut connection, generation) = self.trusted_link(doing).await?;
-        reach("fast.before_step");
         match connection.send_packed_commands(pipeline, 0, pipeline.len()).await {
             Ok(answers) => Ok(answers),
             Err(error) => Err(self.failed(doing, Effect::Change, error, generation).await),

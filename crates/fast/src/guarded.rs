@@ -1,4 +1,4 @@
-//! A block's step: a transaction that runs only if a function let it through.
+//! A block's step, and a chunk of a restore: transactions that run only if a function let them through.
 //!
 //! A function that writes a whole block costs Redis three times what the writes alone do: each goes through Lua. So the
 //! writes are plain commands between MULTI and EXEC, and the function only decides. All of it is sent at once:
@@ -34,8 +34,8 @@ use crate::working_set::{READ_ATTEMPTS_MAX, moved_on};
 const GUARD_AT: usize = 2;
 
 impl FastTier {
-    /// Sends a block's plan with its outbox entry. `count_delta`: how the number of accounts changes. `Ok(false)`: nothing
-    /// was done, for a reason that a second try need not meet.
+    /// Sends a block's plan with its outbox entry. `Ok(false)`: nothing was done, for a reason that a second try need not
+    /// meet.
     pub(crate) async fn guarded(
         &self,
         doing: &str,
@@ -47,8 +47,45 @@ impl FastTier {
         let tip = tip_word(fence.tip);
         let assumed = Assumed { doing, epoch: fence.epoch, seq: fence.seq, tip: &tip };
         let pipeline = self.pipeline(fence, &tip, entry, buckets, plan);
-        let answers = self.change(doing, &pipeline).await?;
+        reach("fast.before_step");
+        let done = self.transact(assumed, &pipeline).await;
         reach("fast.after_step");
+        done
+    }
+
+    /// Sends a chunk of a restore.
+    pub(crate) async fn guarded_write(
+        &self,
+        doing: &str,
+        epoch: u64,
+        states: &str,
+        plan: &Plan,
+    ) -> Result<(), FastError> {
+        let keys = self.keys();
+        let (pass, fixed) = (keys.pass(epoch), fixed_keys(keys));
+        let mut pipeline = Pipeline::with_capacity(plan.commands() + 8);
+        pipeline.cmd("WATCH").arg(&fixed);
+        pipeline.cmd("SET").arg(&pass).arg(1);
+        pipeline.cmd("FCALL").arg(Function::GuardWrite.name()).arg(fixed.len() + 1).arg(&fixed).arg(&pass);
+        pipeline.arg(epoch).arg(states);
+        pipeline.cmd("WATCH").arg(&pass);
+        pipeline.cmd("DEL").arg(&pass);
+        pipeline.cmd("MULTI");
+        plan.append_to(&mut pipeline);
+        pipeline.cmd("EXEC");
+        let assumed = Assumed { doing, epoch, seq: 0, tip: "" };
+        for _ in 0..STEP_ATTEMPTS_MAX {
+            if self.transact(assumed, &pipeline).await? {
+                return Ok(());
+            }
+        }
+        Err(moved_on(doing))
+    }
+
+    /// Sends a guarded transaction, and says what became of it.
+    async fn transact(&self, assumed: Assumed<'_>, pipeline: &Pipeline) -> Result<bool, FastError> {
+        let doing = assumed.doing;
+        let answers = self.change(doing, pipeline).await?;
         let guard = answers.get(GUARD_AT).cloned().unwrap_or(Value::Nil);
         match answers.last() {
             Some(Value::Array(done)) => match done.iter().find_map(refused) {

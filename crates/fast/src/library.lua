@@ -140,6 +140,14 @@ local function guard(keys, args)
   return { 'OK' }
 end
 
+-- Lets a chunk of a restore through, in the same way. args: epoch, allowed states.
+local function guard_write(keys, args)
+  local refusal = fenced(keys, args[1]) or wrong_state(keys, args[2])
+  if refusal then return refusal end
+  redis.call('DEL', keys[PASS])
+  return { 'OK' }
+end
+
 -- One operation of the chain: state and outbox entry together.
 -- args: epoch, expected seq, expected tip, numbers of buckets that the plan was made for (accounts, transactions), id of
 -- the entry, number of its fields' parts, the parts, the plan.
@@ -245,6 +253,7 @@ end
 -- Without 'allow-oom' Redis refuses a call whole, before it starts, while its memory is full. Taking a block back,
 -- trimming, cleaning and ownership must work then too.
 redis.register_function('forebay_v1_guard', guard)
+redis.register_function('forebay_v1_guard_write', guard_write)
 redis.register_function('forebay_v1_write', write)
 redis.register_function('forebay_v1_load_entry', load_entry)
 
