@@ -199,7 +199,8 @@ impl Restore {
         Ok(plan)
     }
 
-    /// Loads the transaction index.
+    /// Loads the transaction index. Ids wait until there are enough of them: [`write_waiting`](Self::write_waiting) and
+    /// [`finish`](Self::finish) write the rest.
     ///
     /// # Errors
     /// As [`load_accounts`](Self::load_accounts).
@@ -209,11 +210,14 @@ impl Restore {
     ) -> Result<(), FastError> {
         self.ids.extend(transactions);
         self.transactions += transactions.len() as u64;
-        if self.ids.len() >= IDS_SORTED { self.write_ids().await } else { Ok(()) }
+        if self.ids.len() >= IDS_SORTED { self.write_waiting().await } else { Ok(()) }
     }
 
-    /// Sorted by bucket, so that each call touches few buckets, with many entries each.
-    async fn write_ids(&mut self) -> Result<(), FastError> {
+    /// Writes the ids that wait: sorted by bucket, so that each call touches few buckets, with many entries each.
+    ///
+    /// # Errors
+    /// As [`load_accounts`](Self::load_accounts).
+    pub async fn write_waiting(&mut self) -> Result<(), FastError> {
         let (keys, buckets) = (self.tier.keys(), self.buckets);
         let mut sorted: Vec<(u64, TransactionId, Height)> =
             self.ids.drain(..).map(|(id, height)| (buckets.of_transaction(id), id, height)).collect();
@@ -328,7 +332,7 @@ impl Restore {
     /// Corrupt: a count differs from what was loaded, or from the tip's number of transactions. Else as
     /// [`load_accounts`](Self::load_accounts).
     pub async fn finish(mut self, head: &RestoredHead) -> Result<(), FastError> {
-        self.write_ids().await?;
+        self.write_waiting().await?;
         let RestoredHead { position, tip, genesis_account } = head;
         let keys = self.tier.keys();
         let accounts = self.count(self.buckets.accounts, |bucket| keys.account_bucket(bucket)).await?;

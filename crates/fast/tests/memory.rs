@@ -43,6 +43,7 @@ async fn the_estimate_is_above_what_redis_uses_and_not_far() {
         let rows: Vec<_> = (chunk * 50_000..(chunk + 1) * 50_000).map(row).collect();
         restore.load_transactions(&rows).await.unwrap();
     }
+    restore.write_waiting().await.unwrap();
     let used = bench.tier.server_facts().await.unwrap().memory_bytes_used;
     let estimate = memory_bytes(&contents);
     assert!(used < estimate, "used {used}, estimated {estimate}");
