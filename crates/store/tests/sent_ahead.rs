@@ -21,7 +21,10 @@ async fn assert_whole(bench: &Bench, node: &TestNode, chain: &OracleChain, heigh
     assert_eq!(node.node.progress().tip.unwrap().height, height);
     // The reference node was asked at some heights only.
     if let Some(dump) = chain.dump(height, "") {
-        assert_eq!(differences(&bench.admin().await, &dump, &Leftovers::default()).await, Vec::<String>::new());
+        assert_eq!(
+            differences(&bench.admin().await, &dump, &Leftovers::default()).await,
+            Vec::<String>::new()
+        );
     }
     assert_eq!(bench.verify(true).await.findings, []);
 }
@@ -69,10 +72,8 @@ async fn a_take_back_asked_for_behind_many_blocks_comes_after_all_of_them() {
     while from < 110 {
         let height = u32::try_from(from + 11).unwrap();
         // join! polls in this order, so all blocks stand in the queue before the take-back.
-        let (answers, back) = tokio::join!(
-            hand_over(&node, &chain.blocks[from..from + 30]),
-            node.node.take_back_to(height)
-        );
+        let (answers, back) =
+            tokio::join!(hand_over(&node, &chain.blocks[from..from + 30]), node.node.take_back_to(height));
         assert!(answers.iter().all(Result::is_ok), "{answers:?}");
         assert_eq!(back.unwrap().height, height);
         from += 10;
