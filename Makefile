@@ -3,7 +3,7 @@
 # One after the other: the steps share the build directory, and the machines have few cores.
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help setup build run test check soak bench
+.PHONY: help setup build run test check check-setup deny soak bench
 
 CARGO ?= $(shell command -v cargo || echo $(HOME)/.cargo/bin/cargo)
 
@@ -32,10 +32,18 @@ test: setup ## all tests, with real servers (cargo-nextest when it is installed)
 	  $(CARGO) test --workspace --features $(FAILPOINTS) --locked --no-fail-fast; \
 	fi
 
-check: setup ## format, lints and documentation, every warning an error
+check-setup:
+	@scripts/setup --checks
+
+check: check-setup ## format, lints, documentation, scripts and units, every warning an error
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked
+	scripts/check-packaging
+
+deny: ## licences, sources and known weaknesses of all dependencies; before a release
+	@scripts/setup --deny
+	scripts/check-dependencies
 
 DURATION ?= 60s
 SEED ?= 1

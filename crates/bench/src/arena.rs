@@ -130,6 +130,7 @@ impl Arena {
             connect_timeout: Some(Duration::from_secs(60)),
             rollback_dir: None,
             on_hard_limit: OnHardLimit::default(),
+            memory_planned_bytes: 0,
             write_log: None,
         };
         Ok(Stage { arena: self, profile, options, database: names.database })

@@ -26,6 +26,12 @@ pub enum FaultKind {
     StopWithoutPostgres,
     /// A second SIGTERM while the first one drains: the end at once.
     StopTwice,
+    /// `kill -9` of the node in the middle of a rewind.
+    KillNodeRewinding,
+    /// `kill -9` of Redis in the middle of a rewind.
+    KillRedisRewinding,
+    /// `kill -9` of the postmaster in the middle of a rewind.
+    KillPostgresRewinding,
     /// A graceful end and a new start of Redis.
     RestartRedis,
     /// A fast shutdown and a new start of PostgreSQL.
@@ -38,9 +44,9 @@ pub enum FaultKind {
     PauseRedis,
     /// SIGSTOP of PostgreSQL and its sessions for a moment.
     PausePostgres,
-    /// SIGSTOP of Redis for many seconds.
+    /// SIGSTOP of Redis for seconds; minutes with `--hold`.
     PauseRedisLong,
-    /// SIGSTOP of PostgreSQL and its sessions for many seconds.
+    /// SIGSTOP of PostgreSQL and its sessions for seconds; minutes with `--hold`.
     PausePostgresLong,
     /// SIGSTOP of all three.
     PauseAll,
@@ -132,7 +138,7 @@ pub enum FaultKind {
 
 impl FaultKind {
     /// All of them.
-    pub const ALL: [Self; 60] = [
+    pub const ALL: [Self; 63] = [
         Self::KillNode,
         Self::KillRedis,
         Self::KillPostgres,
@@ -142,6 +148,9 @@ impl FaultKind {
         Self::RestartNode,
         Self::StopWithoutPostgres,
         Self::StopTwice,
+        Self::KillNodeRewinding,
+        Self::KillRedisRewinding,
+        Self::KillPostgresRewinding,
         Self::RestartRedis,
         Self::RestartPostgres,
         Self::KillSession,
@@ -230,7 +239,7 @@ impl FaultKind {
     /// How long the fault is held, in milliseconds: least and most.
     pub fn hold_ms(self) -> (u64, u64) {
         match self {
-            Self::PauseRedisLong | Self::PausePostgresLong => (4_000, 10_000),
+            Self::PauseRedisLong | Self::PausePostgresLong => (3_000, 5_000),
             Self::PauseNode => (100, 900),
             // The Syncer's cap while the server lacks room is long: what counts is that the fault was met.
             Self::PostgresDiskFull | Self::RedisDiskFull | Self::RedisMemory => (500, 1_500),

@@ -12,10 +12,11 @@ use crate::supervisor::{LIVENESS_MAX, Supervisor};
 const PROGRESS_OPERATIONS: u64 = 3;
 
 impl Supervisor {
-    /// The node takes operations, and PostgreSQL has what was acknowledged before.
+    /// The node that runs now takes operations, and PostgreSQL has what was acknowledged before.
     pub async fn wait_for_progress(&mut self, after: &str) -> anyhow::Result<()> {
         let begin = Instant::now();
         let operations = self.view.borrow().operations + PROGRESS_OPERATIONS;
+        let node = self.orders.borrow().node;
         let mut wanted = u64::MAX;
         let mut durable = 0;
         loop {
@@ -26,10 +27,11 @@ impl Supervisor {
             if view.ended || !self.history.is_clean() {
                 bail!("safety was violated after {after}");
             }
-            if view.operations >= operations && durable < wanted {
+            let is_answered = view.operations >= operations && view.node == node;
+            if is_answered && durable < wanted {
                 durable = self.durable_seq().await.unwrap_or(0);
             }
-            if view.operations >= operations && durable >= wanted {
+            if is_answered && durable >= wanted {
                 return Ok(());
             }
             if begin.elapsed() > LIVENESS_MAX {

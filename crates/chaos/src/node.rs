@@ -114,9 +114,17 @@ impl NodeProcess {
     /// # Errors
     /// The log cannot be read.
     pub fn has_logged(&self, words: &str) -> anyhow::Result<bool> {
+        Ok(self.count_logged(words)? > 0)
+    }
+
+    /// How often it has logged these words.
+    ///
+    /// # Errors
+    /// The log cannot be read.
+    pub fn count_logged(&self, words: &str) -> anyhow::Result<usize> {
         let text = fs::read(&self.log).context("reading a node's log")?;
         let own = text.get(self.log_from..).unwrap_or_default();
-        Ok(String::from_utf8_lossy(own).contains(words))
+        Ok(String::from_utf8_lossy(own).matches(words).count())
     }
 
     /// Sends a signal, if it still runs.

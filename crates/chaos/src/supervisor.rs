@@ -119,7 +119,7 @@ impl Supervisor {
         clock::set(&nodes, 0)?;
         let node = nodes.spawn(&servers, 0, &[])?;
         let (orders, seen) =
-            watch::channel(Order { feed: node.feed.clone(), rest: false, wish: Wish::Anything });
+            watch::channel(Order { feed: node.feed.clone(), node: 0, rest: false, wish: Wish::Anything });
         let plan = DriverPlan {
             chain,
             seed: options.seed,
@@ -167,6 +167,7 @@ impl Supervisor {
     }
 
     async fn cycle(&mut self, cycle: &Cycle, report: &mut Report) -> anyhow::Result<()> {
+        let begin = Instant::now();
         tokio::time::sleep(Duration::from_millis(cycle.load_ms)).await;
         let performed = self.perform(cycle).await?;
         self.heal().await?;
@@ -185,10 +186,9 @@ impl Supervisor {
             }
         }
         report.done(cycle, recovery);
-        let held = cycle.fault.hold_ms;
-        let height = self.view.borrow().height;
-        let (number, name, ms) = (cycle.number, cycle.name(), recovery.as_millis());
-        eprintln!("{number:>4} {name:<44} held {held:>5} ms, progress after {ms:>5} ms, height {height}");
+        let (number, name, height) = (cycle.number, cycle.name(), self.view.borrow().height);
+        let (recovery, all) = (recovery.as_millis(), begin.elapsed().as_millis());
+        eprintln!("{number:>4} {name:<46} progress after {recovery:>5} ms of {all:>5} ms, height {height}");
         Ok(())
     }
 
@@ -252,9 +252,12 @@ impl Supervisor {
         Ok(())
     }
 
-    /// The driver goes to the node that holds the chain now.
+    /// The driver goes to the node that holds the chain now: a process that it has not talked to.
     pub fn drive_node(&self) {
-        self.orders.send_modify(|order| order.feed.clone_from(&self.node.feed));
+        self.orders.send_modify(|order| {
+            order.feed.clone_from(&self.node.feed);
+            order.node += 1;
+        });
     }
 
     /// Rest, the checker, a graceful end, the checker again.

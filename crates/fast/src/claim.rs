@@ -74,7 +74,6 @@ impl FastTier {
         new_epoch: u64,
         holder: &Holder,
     ) -> Result<(), FastError> {
-        self.check_transactions().await?;
         let args = [
             seen.map(|owner| owner.epoch.to_string()).unwrap_or_default(),
             seen.map(|owner| owner.heartbeat.to_string()).unwrap_or_default(),

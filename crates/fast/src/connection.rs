@@ -4,6 +4,7 @@
 //! what happened. So the old connection is killed on the server before the new one is used.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -54,6 +55,9 @@ struct Shared {
     floor: Mutex<Option<Position>>,
     buckets: Mutex<Option<Buckets>>,
     runs: Mutex<Runs>,
+    /// Whether a change was ever sent: a reader's old connection has nothing that could come late, and a reader may not
+    /// have the right to end it.
+    has_changed: AtomicBool,
 }
 
 /// Whether another run of the server is to be trusted as it is.
@@ -109,6 +113,7 @@ impl FastTier {
             floor: Mutex::new(None),
             buckets: Mutex::new(None),
             runs: Mutex::default(),
+            has_changed: AtomicBool::new(false),
         };
         let tier = Self { shared: Arc::new(shared) };
         let version = tier.server_facts().await?.version;
@@ -203,8 +208,8 @@ impl FastTier {
         self.shared.runs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What is acknowledged by now: to be asked before a read is sent. A step that is acknowledged while the read is on its
-    /// way does not make the answer stale.
+    /// What is acknowledged by now, to be asked before a read is sent: a step that is acknowledged while the answer is on its
+    /// way does not make that stale.
     pub(crate) fn acknowledged(&self) -> Option<Position> {
         *self.shared.floor.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -290,31 +295,34 @@ impl FastTier {
         keys: &[String],
         args: &[Vec<u8>],
     ) -> Result<(), FastError> {
+        let size = keys.iter().map(String::len).sum::<usize>() + args.iter().map(Vec::len).sum::<usize>();
+        let mut command = Cmd::with_capacity(3 + keys.len() + args.len(), size);
+        command.arg("FCALL").arg(function.name()).arg(keys.len()).arg(keys).arg(args);
+        self.change(assumed, &command).await
+    }
+
+    /// The same, with a plan after the function's own arguments.
+    pub(crate) async fn call_with_plan(
+        &self,
+        assumed: Assumed<'_>,
+        function: Function,
+        own: &[Vec<u8>],
+        plan: &Plan,
+    ) -> Result<(), FastError> {
+        self.change(assumed, &plan.call("FCALL", function.name(), own)).await
+    }
+
+    async fn change(&self, assumed: Assumed<'_>, command: &Cmd) -> Result<(), FastError> {
         reach("fast.before_call");
-        let value = self.call_function(assumed.doing, Effect::Change, function, keys, args).await?;
+        let value = self.call_function(assumed.doing, Effect::Change, command).await?;
         reach("fast.after_call");
         Answer::of(assumed.doing, value)?.accepted(assumed)
     }
 
-    /// Sends a step's commands together. Their answers as they are, refusals included.
-    pub(crate) async fn change(&self, doing: &str, pipeline: &Pipeline) -> Result<Vec<Value>, FastError> {
-        let (mut connection, generation) = self.trusted_link(doing).await?;
-        match connection.send_packed_commands(pipeline, 0, pipeline.len()).await {
-            Ok(answers) => Ok(answers),
-            Err(error) => Err(self.failed(doing, Effect::Change, error, generation).await),
-        }
-    }
-
-    /// Loads the library into a server that lost it.
-    pub(crate) async fn load_library_again(&self, doing: &str) -> Result<(), FastError> {
-        let (mut connection, _) = self.trusted_link(doing).await?;
-        load_library(&mut connection).await.map_err(|error| FastError::of_connecting(doing, error))
-    }
-
     /// The fields of meta and one answer for each read, all at one point of the chain's history.
     pub(crate) async fn read_together(&self, doing: &str, reads: Plan) -> Result<Vec<Value>, FastError> {
-        let (keys, args) = reads.into_parts(Vec::new());
-        match self.call_function(doing, Effect::Read, Function::Read, &keys, &args).await? {
+        let command = reads.call("FCALL_RO", Function::Read.name(), &[]);
+        match self.call_function(doing, Effect::Read, &command).await? {
             Value::Array(values) => Ok(values),
             other => {
                 Err(FastError::UnexpectedAnswer { doing: doing.to_owned(), detail: format!("{other:?}") })
@@ -322,19 +330,11 @@ impl FastTier {
         }
     }
 
-    async fn call_function(
-        &self,
-        doing: &str,
-        effect: Effect,
-        function: Function,
-        keys: &[String],
-        args: &[Vec<u8>],
-    ) -> Result<Value, FastError> {
-        let size = keys.iter().map(String::len).sum::<usize>() + args.iter().map(Vec::len).sum::<usize>();
-        let mut command = Cmd::with_capacity(3 + keys.len() + args.len(), size);
-        command.arg(if effect == Effect::Read { "FCALL_RO" } else { "FCALL" });
-        command.arg(function.name()).arg(keys.len()).arg(keys).arg(args);
+    async fn call_function(&self, doing: &str, effect: Effect, command: &Cmd) -> Result<Value, FastError> {
         let (mut connection, generation) = self.trusted_link(doing).await?;
+        if effect == Effect::Change {
+            self.shared.has_changed.store(true, Ordering::Release);
+        }
         let mut answer = command.query_async::<Value>(&mut connection).await;
         if answer.as_ref().is_err_and(library::is_missing) {
             // Nothing ran: the server lost its functions, or is another one.
@@ -390,6 +390,7 @@ impl FastTier {
         if let Some(old) = old
             && old.run_id == peer.run_id
             && old.client_id != peer.client_id
+            && self.shared.has_changed.load(Ordering::Acquire)
         {
             let mut kill = redis::cmd("CLIENT");
             kill.arg("KILL").arg("ID").arg(old.client_id);

@@ -15,6 +15,16 @@ pub struct ServerFacts {
     pub memory_bytes_max: u64,
     /// What it uses now, bytes.
     pub memory_bytes_used: u64,
+    /// What it takes of the machine now, bytes.
+    pub memory_bytes_resident: u64,
+    /// What it used when it was empty, bytes.
+    pub memory_bytes_at_start: u64,
+    /// RAM of its machine, bytes; 0 if it does not say.
+    pub memory_bytes_system: u64,
+    /// Its process, on its machine; 0 if it does not say.
+    pub process_id: u32,
+    /// Keys with a time to live, in all its databases.
+    pub keys_expiring: u64,
     /// What it does at the limit; must be `noeviction`.
     pub eviction_policy: String,
     /// Whether it keeps an append-only file.
@@ -39,6 +49,16 @@ impl ServerFacts {
             is_primary: text("role") == "master",
             memory_bytes_max: number("maxmemory"),
             memory_bytes_used: number("used_memory"),
+            memory_bytes_resident: number("used_memory_rss"),
+            memory_bytes_at_start: number("used_memory_startup"),
+            memory_bytes_system: number("total_system_memory"),
+            process_id: lines.get("process_id").and_then(|value| value.parse().ok()).unwrap_or_default(),
+            keys_expiring: lines
+                .iter()
+                .filter(|(name, _)| name.strip_prefix("db").is_some_and(|rest| rest.parse::<u32>().is_ok()))
+                .filter_map(|(_, value)| value.split(',').find_map(|part| part.strip_prefix("expires=")))
+                .filter_map(|count| count.parse::<u64>().ok())
+                .sum(),
             eviction_policy: text("maxmemory_policy"),
             aof_enabled: text("aof_enabled") == "1",
             append_fsync: None,

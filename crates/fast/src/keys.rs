@@ -121,18 +121,6 @@ impl Keys {
         self.key("outbox")
     }
 
-    /// Exists only within a step: see `guarded.rs`.
-    #[must_use]
-    pub fn pass(&self, epoch: u64) -> String {
-        self.key(format_args!("pass:{epoch}"))
-    }
-
-    /// Whether a key is one of the buckets.
-    pub(crate) fn is_bucket(&self, key: &[u8]) -> bool {
-        let rest = key.strip_prefix(self.prefix.as_bytes());
-        rest.is_some_and(|rest| rest.starts_with(b"a:") || rest.starts_with(b"t:"))
-    }
-
     /// Hash: accounts of one bucket, by address.
     #[must_use]
     pub fn account_bucket(&self, bucket: u64) -> String {

@@ -9,21 +9,23 @@
 
 mod claim;
 mod codec;
+pub mod conf;
 mod connection;
 mod entry;
 mod error;
 mod facts;
-mod guarded;
 mod head;
 mod index_pages;
 mod keys;
 mod library;
+mod lookups;
 mod memory;
 mod outbox;
 mod plain;
 mod plan;
 mod reader;
 mod restore;
+mod scan;
 mod step;
 mod working_set;
 
@@ -40,10 +42,11 @@ pub use facts::ServerFacts;
 pub use head::{At, Durable, Fence, Head, Position, ReadPoint, State};
 pub use index_pages::TransactionsPage;
 pub use keys::{Buckets, FORMAT_VERSION, Keys};
-pub use memory::{Contents, memory_bytes};
+pub use memory::{Calibration, Contents, Footprint, SERVER_BYTES};
 pub use outbox::{DamagedEntry, OutboxRange, Trim};
 pub use plain::plain_writes;
 pub use reader::{AccountsPage, Counts, Located, RankedBy};
 pub use restore::{Cleaned, Expected, Restore, RestoredHead};
+pub use scan::{KeyScan, Weights};
 pub use step::RewindTarget;
 pub use working_set::LoadedNeeds;

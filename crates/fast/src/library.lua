@@ -26,11 +26,6 @@ local WRITES = {
   XTRIM = { type = 'stream', group = 1, count = 1 },
 }
 
--- Whether a decimal number without leading zeros is larger than another.
-local function larger(a, b)
-  return #a > #b or (#a == #b and a > b)
-end
-
 -- Nil if the caller holds the chain, else the refusal.
 local function fenced(keys, epoch)
   local owner = redis.call('HMGET', keys[OWNER], 'epoch', 'released')
@@ -67,7 +62,12 @@ local function faulty_plan(keys, args, first)
     if rule.type then
       local found = types[key]
       if not found then
-        found = redis.call('TYPE', key).ok
+        -- Most keys are hashes: their length costs less than their type.
+        if rule.type == 'hash' and type(redis.pcall('HLEN', key)) == 'number' then
+          found = 'hash'
+        else
+          found = redis.call('TYPE', key).ok
+        end
         types[key] = found
       end
       if found ~= 'none' and found ~= rule.type then return { 'WRONGTYPE', key, found } end
@@ -97,63 +97,16 @@ local function write_plan(keys, args, first)
   end
 end
 
--- Nil if an operation may follow, else the refusal.
-local function not_next(keys, args)
+-- One operation of the chain: state and outbox entry together.
+-- args: epoch, expected seq, expected tip, numbers of buckets that the plan was made for (accounts, transactions), id of
+-- the entry, number of its fields' parts, the parts, the plan.
+local function step(keys, args)
   local refusal = fenced(keys, args[1]) or wrong_state(keys, 'ready')
   if refusal then return refusal end
   local found = redis.call('HMGET', keys[META], 'seq', 'tip', 'account_buckets', 'transaction_buckets')
   if found[1] ~= args[2] then return { 'SEQ', found[1] or '' } end
   if found[2] ~= args[3] then return { 'TIP', found[2] or '' } end
   if found[3] ~= args[4] or found[4] ~= args[5] then return { 'BUCKETS', found[3] or '', found[4] or '' } end
-  return nil
-end
-
--- Nil if the outbox takes an entry with this id, else the refusal.
-local function not_growing(key, id)
-  local found = redis.call('TYPE', key).ok
-  if found == 'none' then return nil end
-  if found ~= 'stream' then return { 'WRONGTYPE', key, found } end
-  local info, last = redis.call('XINFO', 'STREAM', key), '0-0'
-  for at = 1, #info, 2 do
-    if info[at] == 'last-generated-id' then last = info[at + 1] end
-  end
-  local ms, seq = id:match('^(%d+)-(%d+)$')
-  local last_ms, last_seq = last:match('^(%d+)-(%d+)$')
-  if ms and (larger(ms, last_ms) or (ms == last_ms and larger(seq, last_seq))) then return nil end
-  return { 'OUTBOX', 'the entry ' .. id .. ' does not come after ' .. last }
-end
-
--- Checks everything that could refuse a block, and lets the transaction that follows it through: that runs only if the
--- pass is gone (src/guarded.rs). Keys: owner, meta, outbox, pass, then those that are not buckets.
--- args: epoch, expected seq, expected tip, numbers of buckets, id of the outbox entry, change of the number of accounts,
--- then what each of the other keys must be if it exists.
-local PASS = 4
-local function guard(keys, args)
-  local refusal = not_next(keys, args) or not_growing(keys[OUTBOX], args[6])
-  if refusal then return refusal end
-  if not_countable(keys[META], 'accounts', args[7]) then return { 'COUNT', keys[META] } end
-  for at = PASS + 1, #keys do
-    local found = redis.call('TYPE', keys[at]).ok
-    if found ~= 'none' and found ~= args[at + 3] then return { 'WRONGTYPE', keys[at], found } end
-  end
-  redis.call('DEL', keys[PASS])
-  return { 'OK' }
-end
-
--- Lets a chunk of a restore through, in the same way. args: epoch, allowed states.
-local function guard_write(keys, args)
-  local refusal = fenced(keys, args[1]) or wrong_state(keys, args[2])
-  if refusal then return refusal end
-  redis.call('DEL', keys[PASS])
-  return { 'OK' }
-end
-
--- One operation of the chain: state and outbox entry together.
--- args: epoch, expected seq, expected tip, numbers of buckets that the plan was made for (accounts, transactions), id of
--- the entry, number of its fields' parts, the parts, the plan.
-local function step(keys, args)
-  local refusal = not_next(keys, args)
-  if refusal then return refusal end
   local parts = tonumber(args[7])
   if not parts or parts < 2 or parts % 2 ~= 0 or parts > CHUNK or 7 + parts > #args then return { 'PLAN', '7' } end
   refusal = faulty_plan(keys, args, 8 + parts)
@@ -220,6 +173,10 @@ local function read(keys, args)
   return answers
 end
 
+local function larger(a, b)
+  return #a > #b or (#a == #b and a > b)
+end
+
 -- Takes the chain if its owner is still as the caller saw it.
 -- args: epoch and heartbeat seen ('' if there was no owner), new epoch, host, pid, since.
 local function claim(keys, args)
@@ -252,8 +209,7 @@ end
 
 -- Without 'allow-oom' Redis refuses a call whole, before it starts, while its memory is full. Taking a block back,
 -- trimming, cleaning and ownership must work then too.
-redis.register_function('forebay_v1_guard', guard)
-redis.register_function('forebay_v1_guard_write', guard_write)
+redis.register_function('forebay_v1_step', step)
 redis.register_function('forebay_v1_write', write)
 redis.register_function('forebay_v1_load_entry', load_entry)
 

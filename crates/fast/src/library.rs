@@ -12,13 +12,11 @@ const BODY: &str = include_str!("library.lua");
 /// The functions. Those that must work while Redis' memory is full say so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Function {
-    /// Lets a block's transaction through. Refused while memory is full.
-    Guard,
-    /// Lets a restore's chunk through. Refused while memory is full.
-    GuardWrite,
-    /// Any other operation of the chain, also while memory is full.
+    /// One operation of the chain. Refused whole while memory is full.
+    Step,
+    /// The same, also while memory is full.
     StepBack,
-    /// A restore's beginning and end. Refused whole while memory is full.
+    /// A restore's chunk. Refused whole while memory is full.
     Write,
     /// An outbox entry that a restore brings back. Refused while memory is full.
     LoadEntry,
@@ -41,8 +39,7 @@ pub(crate) enum Function {
 impl Function {
     pub(crate) fn name(self) -> &'static str {
         match self {
-            Self::Guard => "forebay_v1_guard",
-            Self::GuardWrite => "forebay_v1_guard_write",
+            Self::Step => "forebay_v1_step",
             Self::StepBack => "forebay_v1_step_back",
             Self::Write => "forebay_v1_write",
             Self::LoadEntry => "forebay_v1_load_entry",

@@ -73,18 +73,22 @@ impl FastTier {
         self.entries(&command).await
     }
 
-    /// All entries, oldest first, up to the first that cannot be read. Answers in every state.
+    /// All entries, oldest first, up to the first that cannot be read. Up to the operation `durable_seq` nobody needs them
+    /// any more: damaged ones there are left out. Answers in every state.
     ///
     /// # Errors
     /// Unavailable.
-    pub async fn outbox_until_damage(&self) -> Result<(Vec<OutboxEntry>, Option<DamagedEntry>), FastError> {
+    pub async fn outbox_until_damage(
+        &self,
+        durable_seq: u64,
+    ) -> Result<(Vec<OutboxEntry>, Option<DamagedEntry>), FastError> {
         let mut command = redis::cmd("XRANGE");
         command.arg(self.keys().outbox()).arg("-").arg("+");
-        self.entries_until_damage(&command).await
+        self.entries_until_damage(&command, durable_seq).await
     }
 
     async fn entries(&self, command: &redis::Cmd) -> Result<Vec<OutboxEntry>, FastError> {
-        match self.entries_until_damage(command).await? {
+        match self.entries_until_damage(command, 0).await? {
             (entries, None) => Ok(entries),
             (_, Some(damaged)) => Err(damaged.error),
         }
@@ -93,6 +97,7 @@ impl FastTier {
     async fn entries_until_damage(
         &self,
         command: &redis::Cmd,
+        durable_seq: u64,
     ) -> Result<(Vec<OutboxEntry>, Option<DamagedEntry>), FastError> {
         let key = self.keys().outbox();
         let found: StreamEntries = self.ask("read the outbox", command).await?;
@@ -104,6 +109,9 @@ impl FastTier {
             })?;
             match OutboxEntry::of_fields(&key, position, fields) {
                 Ok(entry) => entries.push(entry),
+                Err(error) if position.seq <= durable_seq => {
+                    tracing::warn!(%error, "an entry of the outbox that is durable already cannot be read");
+                }
                 Err(error) => {
                     let height = fields.iter().find(|(name, _)| name == "height");
                     let height = height.and_then(|(_, text)| std::str::from_utf8(text).ok()?.parse().ok());
@@ -217,9 +225,9 @@ impl FastTier {
         states: &str,
         plan: Plan,
     ) -> Result<(), FastError> {
-        let (keys, args) = plan.into_parts(vec![epoch.to_string().into_bytes(), states.into()]);
+        let own = [epoch.to_string().into_bytes(), states.into()];
         let assumed = Assumed { doing, epoch, seq: 0, tip: "" };
-        self.call(assumed, function, &keys, &args).await
+        self.call_with_plan(assumed, function, &own, &plan).await
     }
 }
 

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::fmt::{self, Write as _};
 
-use redis::{Cmd, Pipeline, ToRedisArgs};
+use redis::{Cmd, ToRedisArgs};
 
 use crate::keys::Keys;
 
@@ -80,11 +80,6 @@ impl Plan {
         self.commands.is_empty()
     }
 
-    /// How many commands there are.
-    pub(crate) fn commands(&self) -> usize {
-        self.commands.len()
-    }
-
     fn key(&self, at: usize) -> &[u8] {
         match self.fixed.get(at) {
             Some(key) => key.as_bytes(),
@@ -98,34 +93,26 @@ impl Plan {
         (command.first_word..command.first_word + command.words).map(|at| self.words.get(at))
     }
 
-    /// The call's own arguments, then the plan.
-    pub(crate) fn into_parts(self, mut head: Vec<Vec<u8>>) -> (Vec<String>, Vec<Vec<u8>>) {
-        head.reserve(self.commands.len() * 3 + self.words.ends.len());
+    /// A function's call: the plan's keys, the call's own arguments, then the plan.
+    pub(crate) fn call(&self, call: &str, function: &str, own: &[Vec<u8>]) -> Cmd {
+        let keys = self.fixed.len() + self.keys.len();
+        // A number or a name before each word's length: more than that costs one allocation more.
+        let bytes =
+            self.words.bytes.len() + own.iter().map(Vec::len).sum::<usize>() + 8 * self.commands.len();
+        let words = 3 + keys + own.len() + 3 * self.commands.len() + self.words.ends.len();
+        let mut packed = Cmd::with_capacity(words, bytes);
+        packed.arg(call).arg(function).arg(keys);
+        (0..keys).for_each(|at| {
+            packed.arg(self.key(at));
+        });
+        packed.arg(own);
         for command in &self.commands {
-            head.push(command.name.into());
-            head.push((command.key + 1).to_string().into_bytes());
-            head.push(command.words.to_string().into_bytes());
-            head.extend(self.words_of(command).map(<[u8]>::to_vec));
-        }
-        let keys = (0..self.fixed.len() + self.keys.len())
-            .map(|at| String::from_utf8_lossy(self.key(at)).into_owned())
-            .collect();
-        (keys, head)
-    }
-
-    /// The plan as commands of a pipeline.
-    pub(crate) fn append_to(&self, pipeline: &mut Pipeline) {
-        for command in &self.commands {
-            let key = self.key(command.key);
-            let size =
-                self.words_of(command).map(<[u8]>::len).sum::<usize>() + key.len() + command.name.len();
-            let mut packed = Cmd::with_capacity(2 + command.words, size);
-            packed.arg(command.name).arg(key);
+            packed.arg(command.name).arg(command.key + 1).arg(command.words);
             self.words_of(command).for_each(|word| {
                 packed.arg(word);
             });
-            pipeline.add_command(packed);
         }
+        packed
     }
 
     /// The plan as commands, each as its words.
@@ -135,34 +122,6 @@ impl Plan {
             first.into_iter().chain(self.words_of(command)).map(<[u8]>::to_vec).collect()
         };
         self.commands.iter().map(words_of).collect()
-    }
-
-    /// The keys that `wanted` names and that must be of a certain type for the plan, each with that type; and by how much
-    /// the plan changes a counter.
-    pub(crate) fn checked_keys(
-        &self,
-        wanted: impl Fn(&[u8]) -> bool,
-    ) -> (Vec<(&[u8], &'static str)>, String) {
-        let mut found: Vec<(&[u8], &'static str)> = Vec::new();
-        let mut counted = "0".to_owned();
-        for command in &self.commands {
-            let kind = match command.name {
-                "HSET" | "HDEL" | "HINCRBY" => "hash",
-                "RPUSH" | "RPOP" => "list",
-                "ZADD" | "ZREM" => "zset",
-                "SET" => "string",
-                _ => continue,
-            };
-            if command.name == "HINCRBY" {
-                let delta = self.words_of(command).last().unwrap_or_default();
-                counted = String::from_utf8_lossy(delta).into_owned();
-            }
-            let key = self.key(command.key);
-            if wanted(key) && !found.iter().any(|(known, _)| *known == key) {
-                found.push((key, kind));
-            }
-        }
-        (found, counted)
     }
 
     fn push<W: AsRef<[u8]>>(&mut self, name: &'static str, key: String, args: impl IntoIterator<Item = W>) {

@@ -389,8 +389,9 @@ impl Restore {
                 joined(doing, calls.join_next().await)?;
             }
             let (tier, epoch) = (self.tier.clone(), self.epoch);
-            calls
-                .spawn(async move { tier.guarded_write(doing, epoch, State::Restoring.word(), &plan).await });
+            calls.spawn(async move {
+                tier.write_plan(epoch, doing, Function::Write, State::Restoring.word(), plan).await
+            });
         }
         while !calls.is_empty() {
             joined(doing, calls.join_next().await)?;

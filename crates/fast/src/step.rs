@@ -1,8 +1,9 @@
 //! The steps of the chain: a block applied, the last block taken back, a rewind accepted.
 //!
 //! The order of a block: [`apply`](FastTier::apply) checks that its arguments agree, turns the change set into a plan,
-//! and sends it as one transaction (`guarded.rs`), which checks epoch, sequence number and tip and writes state and outbox
-//! entry together. The other operations are one call of a function.
+//! and calls one function with it, which checks epoch, sequence number and tip and writes state and outbox entry in the same
+//! atomic call. Several steps may be sent before the first is answered: each names the operation before it, so none is
+//! done after one that was not.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +20,6 @@ use crate::codec::undo::encode_undo;
 use crate::connection::FastTier;
 use crate::entry::{Operation, OutboxEntry};
 use crate::error::FastError;
-use crate::guarded::{STEP_ATTEMPTS_MAX, gave_up};
 use crate::head::{Fence, Position, State, position_fields, tip_word};
 use crate::keys::{Buckets, Keys};
 use crate::library::{Assumed, Function};
@@ -55,21 +55,10 @@ impl FastTier {
         let doing = format!("apply block {} at height {}", block.id, block.height);
         check_apply(fence, changes, undo, block, entry)
             .map_err(|detail| FastError::Inconsistent { doing: doing.clone(), detail: detail.to_owned() })?;
-        for _ in 0..STEP_ATTEMPTS_MAX {
-            let buckets = self.buckets().await?;
-            let plan = plan_block(self.keys(), &buckets, changes, undo, block, entry.position)?;
-            match self.guarded(&doing, fence, entry, &buckets, &plan).await {
-                Ok(true) => {
-                    self.raise_floor(entry.position);
-                    return Ok(());
-                }
-                Ok(false) => {}
-                // Redis was restored with other buckets since; nothing was changed.
-                Err(FastError::BucketsChanged { .. }) => self.head().await.map(|_| ())?,
-                Err(error) => return Err(error),
-            }
-        }
-        Err(gave_up(&doing))
+        self.step(&doing, Function::Step, fence, entry, |keys, buckets| {
+            plan_block(keys, buckets, changes, undo, block, entry.position)
+        })
+        .await
     }
 
     /// Takes the last block back: the same kind of step with an undo's change set. The block's body stays, because the
@@ -87,7 +76,7 @@ impl FastTier {
         let doing = format!("take back the block at height {height}");
         check_take_back(fence, changes, entry)
             .map_err(|detail| FastError::Inconsistent { doing: doing.clone(), detail: detail.to_owned() })?;
-        self.step_back(&doing, fence, entry, |keys, buckets| {
+        self.step(&doing, Function::StepBack, fence, entry, |keys, buckets| {
             let mut plan = plan_changes(keys, buckets, changes, entry.position)?;
             plan.delete_fields(keys.heights(), [height.to_string()]);
             plan.delete(keys.undo(height));
@@ -110,7 +99,7 @@ impl FastTier {
             let detail = "the sequence number must grow, the height must be at least 1".to_owned();
             return Err(FastError::Inconsistent { doing, detail });
         }
-        self.step_back(&doing, fence, &entry, |keys, _| {
+        self.step(&doing, Function::StepBack, fence, &entry, |keys, _| {
             let mut plan = Plan::new(keys);
             let state = ("state", State::Rewinding.to_string());
             plan.set_fields(
@@ -124,9 +113,10 @@ impl FastTier {
 
     /// Plans and calls. If Redis was restored with other buckets since, the plan is made once more: the function refused
     /// the first, and changed nothing.
-    async fn step_back(
+    async fn step(
         &self,
         doing: &str,
+        function: Function,
         fence: &Fence,
         entry: &OutboxEntry,
         plan: impl Fn(&Keys, &Buckets) -> Result<Plan, FastError>,
@@ -135,9 +125,9 @@ impl FastTier {
         let assumed = Assumed { doing, epoch: fence.epoch, seq: fence.seq, tip: &tip };
         for last_attempt in [false, true] {
             let buckets = self.buckets().await?;
-            let (keys, args) =
-                plan(self.keys(), &buckets)?.into_parts(step_args(fence, &tip, &buckets, entry));
-            match self.call(assumed, Function::StepBack, &keys, &args).await {
+            let plan = plan(self.keys(), &buckets)?;
+            let own = step_args(fence, &tip, &buckets, entry);
+            match self.call_with_plan(assumed, function, &own, &plan).await {
                 Err(FastError::BucketsChanged { .. }) if !last_attempt => self.head().await.map(|_| ())?,
                 result => {
                     result?;

@@ -218,26 +218,6 @@ async fn with_full_memory_a_step_is_refused_whole_and_taking_back_works() {
     bench.apply(&mut fence, &next, None).await;
 }
 
-/// A guard that says yes and does not remove the pass: as if it had not run.
-const SILENT_GUARD: &str = "#!lua name=forebay_v1\n\
-     redis.register_function('forebay_v1_guard', function() return { 'OK' } end)";
-
-#[tokio::test]
-async fn nothing_is_written_while_the_guard_does_not_remove_the_pass() {
-    let Some(chain) = oracle_chain(3) else { return };
-    let bench = Bench::ready().await;
-    let mut fence = start_fence();
-    bench.apply(&mut fence, &chain.applied[0], None).await;
-    let before = bench.dump().await;
-    let _: String = bench.command(&["FUNCTION", "LOAD", "REPLACE", SILENT_GUARD]).await;
-    let next = &chain.applied[1];
-    let entry = next_entry(&fence, next, None);
-    let error =
-        bench.tier.apply(&fence, &next.changes, next.undo.as_ref(), &next.block, &entry).await.unwrap_err();
-    assert_eq!(error.kind(), FastErrorKind::Unavailable, "{error}");
-    assert_eq!(bench.dump().await, before);
-}
-
 #[tokio::test]
 async fn a_server_that_lost_the_functions_gets_them_again_and_the_step_is_done_once() {
     let Some(chain) = oracle_chain(3) else { return };

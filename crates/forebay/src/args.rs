@@ -1,17 +1,20 @@
 //! The command line. What a flag leaves open is asked of the environment (`FOREBAY_…`), then of the configuration file.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 
-use crate::exit;
+pub use crate::bench_args::{BenchArgs, BenchPart};
+use crate::{exit, version};
 
 /// Redis in front of PostgreSQL: the data layer of a DPoS blockchain node.
 #[derive(Debug, Parser)]
 #[command(
     name = "forebay",
-    version,
+    version = version::SHORT,
+    long_version = version::LONG,
     propagate_version = true,
     after_help = exit::HELP,
     after_long_help = exit::long_help()
@@ -34,6 +37,9 @@ pub struct Common {
     /// What overrides the configuration.
     #[command(flatten)]
     pub overrides: Overrides,
+    /// Start although Redis may need more memory than there is
+    #[arg(long, global = true, help_heading = "Servers", hide_short_help = true)]
+    pub accept_low_memory: bool,
     /// Machine-readable output on stdout
     #[arg(long, global = true, help_heading = "Common")]
     pub json: bool,
@@ -90,14 +96,14 @@ pub struct Overrides {
     #[arg(long, value_name = "SECONDS", global = true, help_heading = "Servers", hide_short_help = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub drain_seconds: Option<u64>,
-    /// How log lines look [default: text]
+    /// How log lines look [default: auto]
     #[arg(long, value_name = "FORMAT", global = true, help_heading = "Common", hide_short_help = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub log_format: Option<LogFormat>,
 }
 
 /// What a private Redis keeps on disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Durability {
     /// Everything that was acknowledged
@@ -107,7 +113,7 @@ pub enum Durability {
 }
 
 /// What the guard's stop means for the next start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OnHardLimit {
     /// Go back to PostgreSQL's last block; what is given up stands in a file.
@@ -117,9 +123,11 @@ pub enum OnHardLimit {
 }
 
 /// How log lines look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
+    /// Text on a terminal, JSON elsewhere
+    Auto,
     /// For people
     Text,
     /// One object a line
@@ -145,6 +153,13 @@ pub enum Command {
         A feed takes JSON Lines and answers each with one line:\n  {\"op\":\"block\",\"block\":{…}}   {\"op\":\"pop\",\"count\":1}   {\"op\":\"await\",\"height\":100}"
     )]
     Run(RunArgs),
+    /// Serve the HTTP API to read from, beside a node or without one
+    #[command(
+        after_help = "Examples:\n  forebay api --listen 127.0.0.1:7001\n  forebay api --listen 0.0.0.0:7001 --listen unix:/run/forebay-api.sock\n\n\
+        It writes nothing, and any number may run beside a node. Blocks are given to `forebay run --listen`.\n\
+        Section [api] of the configuration has limits, TLS and the write token; docs/http.md has the routes."
+    )]
+    Api(ApiArgs),
     /// Apply blocks from files, and wait until PostgreSQL has all
     #[command(
         after_help = "Examples:\n  forebay replay blocks.jsonl --network rise-devnet --genesis genesis.json\n  zcat blocks.jsonl.gz | forebay replay - --json\n\n\
@@ -159,6 +174,11 @@ pub enum Command {
     Pop(PopArgs),
     /// Where chain, node and servers stand
     Status,
+    /// Watch a running node: tips, lag, speed, memory, trouble
+    #[command(
+        after_help = "q quits. Needs a terminal; `forebay status --json` and /metrics (run --metrics-listen) are for programs."
+    )]
+    Top,
     /// Compare both tiers, account by account
     #[command(
         after_help = "Examples:\n  forebay verify\n  forebay verify --deep --json\n\nExit code 5: something differs; each finding is named."
@@ -187,6 +207,31 @@ pub enum Command {
         --file shows the file of write_log_file, which has every attempt."
     )]
     Log(LogArgs),
+    /// What Redis needs for this chain: now, later, and at the limits
+    #[command(
+        after_help = "Examples:\n  forebay memory\n  forebay memory --horizon 365 --json\n  forebay memory --measure\n\n\
+        Every start asks the same before it loads anything. Exit code 9: there is too little."
+    )]
+    Memory(MemoryArgs),
+    /// Write a redis.conf for this machine and chain, or compare a server with it
+    #[command(
+        after_help = "Examples:\n  forebay redis-conf > redis.conf\n  forebay redis-conf --check --redis-url redis://host:6379 --postgres-url …\n\n\
+        --check: exit code 3 if something breaks a promise; each difference is told with its risk."
+    )]
+    RedisConf(RedisConfArgs),
+    /// Write settings of PostgreSQL for this machine, or compare a server with them
+    #[command(
+        after_help = "Examples:\n  forebay postgres-conf > forebay.conf\n  forebay postgres-conf --check\n\n\
+        --check: exit code 3 if something breaks a promise (fsync, full_page_writes)."
+    )]
+    PostgresConf(PostgresConfArgs),
+    /// Save PostgreSQL to a file (pg_dump's custom format)
+    #[command(after_help = "Example:\n  forebay backup /backups/rise.dump")]
+    Backup(BackupArgs),
+    /// Put PostgreSQL back from a backup, and verify it against the chain
+    #[command(after_help = "Example:\n  forebay restore-backup /backups/rise.dump --data-dir new\n\n\
+        Into an empty place, or with --replace over what is there. No node may run.")]
+    RestoreBackup(RestoreBackupArgs),
     /// Make a network of its own and a signed chain, for demos and benchmarks
     #[command(
         after_help = "Example:\n  forebay generate --out net --accounts 1000 --blocks 500 --mix all\n  forebay replay net/blocks.jsonl --network net/profile.toml --genesis net/genesis.json"
@@ -198,65 +243,57 @@ pub enum Command {
         Without parts, all are measured. docs/performance.md says what each means."
     )]
     Bench(BenchArgs),
+    /// Show or check the settings, or print their JSON schema
+    #[command(
+        after_help = "Examples:\n  forebay config show\n  forebay config check --config /etc/forebay/forebay.toml\n\n\
+        Passwords are never shown. check: exit code 3 if something is wrong; every problem is named."
+    )]
+    Config(ConfigArgs),
+    /// Print completions for a shell
+    #[command(
+        after_help = "Example:\n  forebay completions bash > /usr/share/bash-completion/completions/forebay"
+    )]
+    Completions(CompletionsArgs),
+    /// Print the manual page
+    #[command(
+        after_help = "Examples:\n  forebay man > forebay.1\n  forebay man --out /usr/local/share/man/man1"
+    )]
+    Man(ManArgs),
 }
 
-/// See [`Command::Bench`].
+/// See [`Command::Config`].
 #[derive(Debug, Args)]
-pub struct BenchArgs {
-    /// Which parts [default: all]
-    #[arg(value_enum, value_name = "PART")]
-    pub parts: Vec<BenchPart>,
-    /// Small sizes: below two minutes
-    #[arg(long)]
-    pub quick: bool,
-    /// Transactions: uniform, self-sends or mixed, out of so many accounts; may be repeated
-    #[arg(long, value_name = "KIND:ACCOUNTS")]
-    pub load: Vec<String>,
-    /// Transactions a block; may be repeated [default: 25, 250, 2500]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=25_000))]
-    pub block_size: Vec<u32>,
-    /// Redis' profile only [default: both]
-    #[arg(long, value_enum, value_name = "PROFILE")]
-    pub profile: Option<Durability>,
-    /// Measurements of each arm; the median counts [default: 3]
-    #[arg(long, value_name = "N")]
-    pub repeats: Option<usize>,
-    /// Transactions of one measurement of accept and drain [default: 50000]
-    #[arg(long, value_name = "N")]
-    pub transactions: Option<u32>,
-    /// Seconds that full and read are made for [default: 30]
-    #[arg(long, value_name = "SECONDS")]
-    pub seconds: Option<f64>,
-    /// Rows in PostgreSQL for restore [default: 1000000:5000000]
-    #[arg(long, value_name = "ACCOUNTS:TRANSACTIONS")]
-    pub restore: Option<String>,
-    /// Write a page with charts
-    #[arg(long, value_name = "FILE")]
-    pub report: Option<PathBuf>,
-    /// Where the servers keep their data; made, and removed at the end [default: below the system's temporary directory]
-    #[arg(long, value_name = "DIR")]
-    pub dir: Option<PathBuf>,
+pub struct ConfigArgs {
+    /// What to do with them
+    #[command(subcommand)]
+    pub action: ConfigAction,
 }
 
-/// A part of the benchmark.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum BenchPart {
-    /// Checked blocks into Redis
-    Accept,
-    /// Blocks of a peer until durable
-    Full,
-    /// The outbox to PostgreSQL
-    Drain,
-    /// A start with much in PostgreSQL
-    Restore,
-    /// The newest blocks out of both tiers
-    TakeBack,
-    /// Simple reads while blocks are applied
-    Read,
-    /// Bytes of both tiers
-    Memory,
-    /// One block at a time
-    Latency,
+/// What can be done with the settings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+pub enum ConfigAction {
+    /// Every setting as it is in force, and where it comes from
+    Show,
+    /// Whether a node could start with them; starts and changes nothing
+    Check,
+    /// The JSON schema of the configuration file
+    Schema,
+}
+
+/// See [`Command::Completions`].
+#[derive(Debug, Args)]
+pub struct CompletionsArgs {
+    /// Of which shell
+    #[arg(value_enum)]
+    pub shell: clap_complete::Shell,
+}
+
+/// See [`Command::Man`].
+#[derive(Debug, Args)]
+pub struct ManArgs {
+    /// Write a page for each command into this directory instead
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
 }
 
 /// See [`Command::Run`].
@@ -265,6 +302,20 @@ pub struct RunArgs {
     /// Take operations from a Unix socket that is made here, or from stdin (-)
     #[arg(long, value_name = "SOCKET|-")]
     pub feed: Option<String>,
+    /// Answer /metrics, /livez and /readyz at this address, such as 127.0.0.1:9464 [default: none]
+    #[arg(long, value_name = "ADDR")]
+    pub metrics_listen: Option<SocketAddr>,
+    /// Serve the HTTP API here, unix:PATH for a Unix socket; may be given again
+    #[arg(long, value_name = "HOST:PORT")]
+    pub listen: Vec<String>,
+}
+
+/// See [`Command::Api`].
+#[derive(Debug, Args)]
+pub struct ApiArgs {
+    /// Where to listen, unix:PATH for a Unix socket; may be given again
+    #[arg(long, value_name = "HOST:PORT", required = true)]
+    pub listen: Vec<String>,
 }
 
 /// See [`Command::Replay`].
@@ -428,6 +479,83 @@ impl Attempted {
             Self::Failed => "failed",
         }
     }
+}
+
+/// See [`Command::Memory`].
+#[derive(Debug, Args)]
+pub struct MemoryArgs {
+    /// Look so far ahead, at the present growth
+    #[arg(long, value_name = "DAYS", default_value_t = 30)]
+    pub horizon: u32,
+    /// Measure on the Redis in use what entries take, and remember it
+    #[arg(long)]
+    pub measure: bool,
+}
+
+/// See [`Command::RedisConf`].
+#[derive(Debug, Args)]
+pub struct RedisConfArgs {
+    /// Compare the Redis in use, and look for keys of ours that expire
+    #[arg(long)]
+    pub check: bool,
+    /// For a server of yours: addresses that it listens on
+    #[arg(long, value_name = "ADDRESSES", default_value = "127.0.0.1 -::1")]
+    pub bind: String,
+    /// For a server of yours: its port
+    #[arg(long, value_name = "PORT", default_value_t = 6379)]
+    pub port: u16,
+    /// For a server of yours: a Unix socket
+    #[arg(long, value_name = "FILE")]
+    pub socket: Option<PathBuf>,
+    /// For a server of yours: its directory of data
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/redis")]
+    pub dir: PathBuf,
+    /// For a server of yours: a file with the node's password
+    #[arg(long, value_name = "FILE", requires = "reader_password_file")]
+    pub node_password_file: Option<PathBuf>,
+    /// For a server of yours: a file with the password of other programs, which only read
+    #[arg(long, value_name = "FILE", requires = "node_password_file")]
+    pub reader_password_file: Option<PathBuf>,
+    /// For a server of yours: its certificate; TLS takes the place of TCP in the clear
+    #[arg(long, value_name = "FILE", requires_all = ["tls_key", "tls_ca"])]
+    pub tls_cert: Option<PathBuf>,
+    /// For a server of yours: the certificate's key
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+    /// For a server of yours: who signs certificates
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_ca: Option<PathBuf>,
+}
+
+/// See [`Command::PostgresConf`].
+#[derive(Debug, Args)]
+pub struct PostgresConfArgs {
+    /// Compare the PostgreSQL in use
+    #[arg(long)]
+    pub check: bool,
+}
+
+/// See [`Command::Backup`].
+#[derive(Debug, Args)]
+pub struct BackupArgs {
+    /// The file to make
+    pub file: PathBuf,
+    /// Overwrite a file that is there
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// See [`Command::RestoreBackup`].
+#[derive(Debug, Args)]
+pub struct RestoreBackupArgs {
+    /// The file
+    pub file: PathBuf,
+    /// Give up the chain that is there
+    #[arg(long)]
+    pub replace: bool,
+    /// Compare both tiers and the chain's links only; do not derive the state again from block 1
+    #[arg(long)]
+    pub quick: bool,
 }
 
 /// See [`Command::Generate`].

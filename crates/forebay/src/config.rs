@@ -1,82 +1,101 @@
 //! Settings: file < environment < flags. A key that nobody knows is an error, wherever it stands.
 
-use std::fmt;
-use std::path::{Path, PathBuf};
+mod layers;
+mod number;
+pub mod schema;
+pub mod secret;
+mod suggest;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::Context as _;
-use figment::providers::{Format as _, Serialized, Toml};
-use figment::value::{Dict, Map, Value};
-use figment::{Figment, Metadata, Profile, Provider};
 use forebay_store::{Limits, WriteLogLimits};
-use serde::de::{self, Deserializer, Visitor};
-use serde::{Deserialize, Serialize};
+use schemars::JsonSchema;
+use serde::Deserialize;
 
+use crate::api_settings::ApiSettings;
 use crate::args::{Common, Durability, LogFormat, OnHardLimit};
 use crate::exit::Told;
 
-/// What the names of our variables start with.
-const ENVIRONMENT_PREFIX: &str = "FOREBAY_";
+pub use self::layers::{Layers, Problem};
+pub(crate) use self::number::{maybe_number, number};
+pub(crate) use self::secret::password;
+
 /// Names the configuration file; read before it, so no setting of it.
 const CONFIG_VARIABLE: &str = "FOREBAY_CONFIG";
 
-/// All settings. `forebay.example.toml` explains each. No `Debug`: some are passwords.
-#[derive(Deserialize)]
+/// Settings of Forebay. `forebay.example.toml` explains each, and `forebay config show` tells which are in force.
+// No `Debug`: some are passwords.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
-    /// Directory of the chain, its servers and their logs.
+    /// Directory of the chain: private servers with their data, the node's lock, what is remembered of the network. One
+    /// chain a directory. For a service: /var/lib/forebay.
     pub data_dir: PathBuf,
-    /// Name or file of the network.
+    /// rise-mainnet, rise-testnet, rise-devnet, or the path of a profile (TOML). Needed once: the data directory remembers.
     pub network: Option<String>,
-    /// File of the genesis block.
+    /// File with the genesis block, the reference node's JSON. Needed once, as the network.
     pub genesis: Option<PathBuf>,
-    /// Your Redis.
+    /// Your Redis (7.0 or later; redis://, rediss://, redis+unix://) instead of a private one. Needs postgres_url.
     pub redis_url: Option<String>,
-    /// Your PostgreSQL, as the writer.
+    /// Your PostgreSQL (15 or later), as the writer role. Needs redis_url.
     pub postgres_url: Option<String>,
-    /// Your PostgreSQL, as an administrator.
+    /// An administrator of your PostgreSQL: makes and upgrades database, roles and schema at each start.
     pub postgres_admin_url: Option<String>,
-    /// What database and roles are called.
+    /// What database and roles are called: with "forebay", forebay, forebay_owner, forebay_writer and forebay_reader.
     pub postgres_prefix: String,
-    /// The writer's password.
+    /// The password of redis_url's user. Advice: rather redis_password_file.
+    pub redis_password: Option<String>,
+    /// A file with the password of redis_url's user, that only forebay's user may read.
+    pub redis_password_file: Option<PathBuf>,
+    /// The password of postgres_admin_url's user. Advice: rather postgres_admin_password_file.
+    pub postgres_admin_password: Option<String>,
+    /// A file with the password of postgres_admin_url's user.
+    pub postgres_admin_password_file: Option<PathBuf>,
+    /// The writer's password. Advice: rather postgres_writer_password_file.
     pub postgres_writer_password: Option<String>,
-    /// A file with the writer's password.
+    /// A file with the writer's password, that only forebay's user may read.
     pub postgres_writer_password_file: Option<PathBuf>,
-    /// The reader's password, set at setup.
+    /// The reader's password, set when the administrator makes the roles.
     pub postgres_reader_password: Option<String>,
     /// A file with the reader's password.
     pub postgres_reader_password_file: Option<PathBuf>,
-    /// What a private Redis keeps on disk.
+    /// What a private Redis keeps on disk. Advice: volatile for bulk loads only, which can be repeated.
     pub redis_profile: Durability,
-    /// `maxmemory` of a private Redis, bytes.
+    /// The most memory of a private Redis, bytes. Default: what the memory plan says.
     #[serde(deserialize_with = "maybe_number")]
     pub redis_memory_bytes_max: Option<u64>,
-    /// The Redis program.
+    /// The Redis program. Default: redis-server, else valkey-server, in PATH and the usual directories.
     pub redis_server: Option<PathBuf>,
-    /// The directory of PostgreSQL's programs.
+    /// The directory of PostgreSQL's programs. Default: found; data that exist decide the version.
     pub postgres_bin_dir: Option<PathBuf>,
-    /// How long to wait for servers.
+    /// How long commands wait for a server that is away, seconds. `run` waits as long as it takes.
     #[serde(deserialize_with = "number")]
     pub connect_timeout_seconds: u64,
-    /// How long a stop may take.
+    /// How long a stop may take to bring everything to PostgreSQL, seconds. Advice: less than the service manager waits.
     #[serde(deserialize_with = "number")]
     pub drain_seconds: u64,
-    /// What the guard's stop means for the next start.
+    /// What the next start does after the node stopped because PostgreSQL was too far behind (exit code 8).
     pub on_hard_limit: OnHardLimit,
-    /// Where every attempt at PostgreSQL is written down; `None`: nowhere.
+    /// A file that gets every attempt at PostgreSQL. One a data directory.
     pub write_log_file: Option<PathBuf>,
-    /// Bytes of one file of the write log.
+    /// Bytes of one file of the write log; a full one is rotated.
     #[serde(deserialize_with = "number")]
     pub write_log_bytes_max: u64,
-    /// Files of the write log in all.
+    /// Files of the write log in all, at least 1; the oldest goes.
     #[serde(deserialize_with = "number")]
     pub write_log_files_max: u32,
-    /// How log lines look.
+    /// Where `run` answers /metrics, /livez and /readyz: an address and a port. Default: nowhere.
+    pub metrics_listen: Option<SocketAddr>,
+    /// How log lines on stderr look.
     pub log_format: LogFormat,
-    /// Which log lines there are, as RUST_LOG.
+    /// What is logged, in the form of RUST_LOG, which wins. Default: info for `run`, warn for other commands.
     pub log: Option<String>,
-    /// Bounds.
+    /// Bounds of lag, batches, what is kept, and waiting.
     pub limits: LimitSettings,
+    /// The HTTP API.
+    pub api: ApiSettings,
 }
 
 impl Default for Settings {
@@ -89,6 +108,10 @@ impl Default for Settings {
             postgres_url: None,
             postgres_admin_url: None,
             postgres_prefix: "forebay".to_owned(),
+            redis_password: None,
+            redis_password_file: None,
+            postgres_admin_password: None,
+            postgres_admin_password_file: None,
             postgres_writer_password: None,
             postgres_writer_password_file: None,
             postgres_reader_password: None,
@@ -103,41 +126,56 @@ impl Default for Settings {
             write_log_file: None,
             write_log_bytes_max: WriteLogLimits::default().bytes_max,
             write_log_files_max: WriteLogLimits::default().files_max,
-            log_format: LogFormat::Text,
+            metrics_listen: None,
+            log_format: LogFormat::Auto,
             log: None,
             limits: LimitSettings::default(),
+            api: ApiSettings::default(),
         }
     }
 }
 
 /// See [`Limits`].
-#[derive(Clone, Copy, Deserialize)]
+#[derive(Clone, Copy, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct LimitSettings {
+    /// Blocks that may be accepted and not yet in PostgreSQL. At the limit the writer waits.
     #[serde(deserialize_with = "number")]
     lag_blocks_max: usize,
+    /// The same in bytes of blocks.
     #[serde(deserialize_with = "number")]
     lag_bytes_max: usize,
+    /// Operations in one PostgreSQL transaction at most.
     #[serde(deserialize_with = "number")]
     batch_operations_max: usize,
+    /// Bytes of blocks in one PostgreSQL transaction at most.
     #[serde(deserialize_with = "number")]
     batch_bytes_max: usize,
+    /// Newest blocks that Redis keeps whole; older ones are read from PostgreSQL.
     #[serde(deserialize_with = "number")]
     blocks_kept: u32,
+    /// Blocks below the durable height that can be taken back out of Redis alone. Default: two rounds of 101.
     #[serde(deserialize_with = "number")]
     undo_kept: u32,
+    /// Outbox entries kept after they are durable, so that a PostgreSQL put back to an older state can be fed again.
     #[serde(deserialize_with = "number")]
     outbox_kept: usize,
+    /// How long another node's heartbeat must stand still before its chain is taken over, seconds. The same on all nodes.
     #[serde(deserialize_with = "number")]
     takeover_after_seconds: u64,
+    /// How long Redis may be away under a running node before the node stops, seconds.
     #[serde(deserialize_with = "number")]
     redis_away_seconds_max: u64,
+    /// How long operations may wait without any progress of PostgreSQL before the node stops, seconds.
     #[serde(deserialize_with = "number")]
     no_progress_seconds_max: u64,
+    /// How soon a block of a live chain should be in PostgreSQL, milliseconds; the log names one that took longer.
     #[serde(deserialize_with = "number")]
     durable_within_ms: u64,
+    /// How long a live chain may stay at lag_blocks_max before the node stops, seconds.
     #[serde(deserialize_with = "number")]
     grace_seconds: u64,
+    /// A tip younger than this makes the chain live, seconds.
     #[serde(deserialize_with = "number")]
     live_within_seconds: u64,
 }
@@ -192,34 +230,27 @@ impl Settings {
     /// # Errors
     /// Configuration: which key, where it came from, what is wrong.
     pub fn load(common: &Common) -> anyhow::Result<Self> {
-        let environment = Environment::of_process();
-        let file = common.config.clone().or_else(|| std::env::var_os(CONFIG_VARIABLE).map(PathBuf::from));
-        let settings = Self::from_parts(file.as_deref(), environment, &common.overrides)?;
+        let settings = Self::layers(common)?.settings()?;
         settings.check()?;
         Ok(settings)
     }
 
-    fn from_parts(
-        file: Option<&Path>,
-        environment: Environment,
-        overrides: &impl Serialize,
-    ) -> anyhow::Result<Self> {
-        let mut figment = Figment::new();
-        if let Some(file) = file {
-            // Figment takes a missing file for an empty one.
-            let text = std::fs::read_to_string(file)
-                .with_context(|| format!("reading the configuration file {}", file.display()))?;
-            drop(text);
-            figment = figment.merge(Toml::file_exact(file));
-        }
-        figment
-            .merge(environment)
-            .merge(Serialized::defaults(overrides))
-            .extract()
-            .context("reading the settings")
+    /// Where settings come from, as this process finds it.
+    ///
+    /// # Errors
+    /// Configuration: the file cannot be read.
+    pub fn layers(common: &Common) -> anyhow::Result<Layers> {
+        let file = common.config.clone().or_else(|| std::env::var_os(CONFIG_VARIABLE).map(PathBuf::from));
+        let environment = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        Layers::read(file.as_deref(), environment, &common.overrides)
     }
 
-    fn check(&self) -> anyhow::Result<()> {
+    /// What single settings cannot say: whether they fit together.
+    ///
+    /// # Errors
+    /// Configuration: which do not.
+    pub fn check(&self) -> anyhow::Result<()> {
         let wrong = |message: &str, remedy: &str| Err(Told::configuration(message, remedy).into());
         if self.redis_url.is_some() != self.postgres_url.is_some() {
             return wrong(
@@ -270,94 +301,15 @@ impl Settings {
     pub fn reader_password(&self) -> anyhow::Result<Option<String>> {
         password(self.postgres_reader_password.as_ref(), self.postgres_reader_password_file.as_deref())
     }
-}
 
-fn password(given: Option<&String>, file: Option<&Path>) -> anyhow::Result<Option<String>> {
-    match (given, file) {
-        (Some(text), _) => Ok(Some(text.clone())),
-        (None, Some(file)) => {
-            let text = std::fs::read_to_string(file)
-                .with_context(|| format!("reading the password file {}", file.display()))?;
-            Ok(Some(text.trim_end_matches(['\r', '\n']).to_owned()))
-        }
-        (None, None) => Ok(None),
-    }
-}
-
-/// Our variables as settings: `FOREBAY_LIMITS__UNDO_KEPT` is `limits.undo_kept`. All values are texts: a password of
-/// digits stays what it is.
-struct Environment(Dict);
-
-impl Environment {
-    fn of_process() -> Self {
-        let ours = std::env::vars_os()
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-        Self::of(ours)
+    /// The administrator's password, if one is set beside the URL.
+    pub fn admin_password(&self) -> anyhow::Result<Option<String>> {
+        password(self.postgres_admin_password.as_ref(), self.postgres_admin_password_file.as_deref())
     }
 
-    fn of(variables: impl Iterator<Item = (String, String)>) -> Self {
-        let mut settings = Dict::new();
-        for (name, value) in variables {
-            let Some(key) = name.strip_prefix(ENVIRONMENT_PREFIX).filter(|_| name != CONFIG_VARIABLE) else {
-                continue;
-            };
-            let key = key.to_ascii_lowercase();
-            match key.split_once("__") {
-                None => {
-                    settings.insert(key, Value::from(value));
-                }
-                Some((section, key)) => {
-                    let entry =
-                        settings.entry(section.to_owned()).or_insert_with(|| Value::from(Dict::new()));
-                    if let Value::Dict(_, section) = entry {
-                        section.insert(key.to_owned(), Value::from(value));
-                    }
-                }
-            }
-        }
-        Self(settings)
-    }
-}
-
-impl Provider for Environment {
-    fn metadata(&self) -> Metadata {
-        Metadata::named("environment variable (FOREBAY_ and the key in capitals)")
-    }
-
-    fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
-        Ok(Map::from([(Profile::Default, self.0.clone())]))
-    }
-}
-
-/// A whole number, or the text of one, as the environment has it.
-fn number<'de, D: Deserializer<'de>, N: TryFrom<u64>>(deserializer: D) -> Result<N, D::Error> {
-    let wide = deserializer.deserialize_any(WholeNumber)?;
-    N::try_from(wide).map_err(|_| de::Error::custom(format!("{wide} is too large")))
-}
-
-fn maybe_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
-    number(deserializer).map(Some)
-}
-
-struct WholeNumber;
-
-impl Visitor<'_> for WholeNumber {
-    type Value = u64;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a whole number of 0 or more")
-    }
-
-    fn visit_u64<E: de::Error>(self, value: u64) -> Result<u64, E> {
-        Ok(value)
-    }
-
-    fn visit_i64<E: de::Error>(self, value: i64) -> Result<u64, E> {
-        u64::try_from(value).map_err(|_| E::invalid_value(de::Unexpected::Signed(value), &self))
-    }
-
-    fn visit_str<E: de::Error>(self, text: &str) -> Result<u64, E> {
-        text.trim().parse().map_err(|_| E::invalid_value(de::Unexpected::Str(text), &self))
+    /// Redis' password, if one is set beside the URL.
+    pub fn redis_password(&self) -> anyhow::Result<Option<String>> {
+        password(self.redis_password.as_ref(), self.redis_password_file.as_deref())
     }
 }
 
@@ -373,7 +325,7 @@ mod tests {
         std::fs::write(&path, file).unwrap();
         let variables = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         let flags: BTreeMap<_, _> = flags.iter().copied().collect();
-        Settings::from_parts(Some(&path), Environment::of(variables), &flags)
+        Layers::read(Some(&path), variables, &flags)?.settings()
     }
 
     #[test]
@@ -425,6 +377,9 @@ mod tests {
             .filter_map(|line| {
                 line.strip_prefix('#').filter(|key| is_key(key)).or(line.starts_with('[').then_some(line))
             })
+            // Each of these stands beside a file with the same.
+            .filter(|line| !line.starts_with("postgres_") || !line.contains("_password = "))
+            .filter(|line| !line.starts_with("redis_password = "))
             .map(|line| format!("{line}\n"))
             .collect();
         let settings = load(&uncommented, &[], &[]).unwrap();

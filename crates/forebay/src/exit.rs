@@ -28,6 +28,8 @@ pub enum Exit {
     Stopped = 7,
     /// The guard stopped the node: PostgreSQL is too far behind.
     TooFarBehind = 8,
+    /// Redis would need more memory than there is.
+    LowMemory = 9,
     /// A defect of this program.
     Internal = 70,
     /// Ctrl-C came before the work was done.
@@ -46,6 +48,7 @@ Exit codes:
     6  held: another process has the data directory or the chain
     7  the node stopped by itself, to lose and damage nothing
     8  the node stopped because PostgreSQL is too far behind
+    9  Redis would need more memory than there is (--accept-low-memory)
    70  a defect of this program: please report it
   130  interrupted by Ctrl-C (143: by SIGTERM) before the work was done";
 
@@ -237,6 +240,7 @@ mod tests {
             Exit::Held,
             Exit::Stopped,
             Exit::TooFarBehind,
+            Exit::LowMemory,
             Exit::Internal,
             Exit::Interrupted,
         ];

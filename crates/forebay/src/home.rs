@@ -12,7 +12,7 @@ use forebay_store::Setup;
 use tokio_postgres::Config;
 
 use crate::args::Durability;
-use crate::config::Settings;
+use crate::config::{Settings, secret};
 use crate::exit::Told;
 
 /// What a reader says while it holds the data directory for a moment, to stop the PostgreSQL that it started. It is no
@@ -34,14 +34,24 @@ pub struct Connections {
 }
 
 impl Connections {
+    /// PostgreSQL as whoever is there already: before the setup the writer's role may be missing.
+    pub fn before_setup(&self) -> Config {
+        match &self.setup {
+            Some(setup) => setup.admin.clone().dbname(&setup.names.database).to_owned(),
+            None => self.postgres.clone(),
+        }
+    }
+
     /// Redis' address as it may be shown.
     pub fn redis_url_without_password(&self) -> String {
-        match self.redis_url.split_once("://") {
+        // A Unix socket's user and password come after a question mark.
+        let url = self.redis_url.split('?').next().unwrap_or_default();
+        match url.split_once("://") {
             Some((scheme, rest)) => match rest.rsplit_once('@') {
                 Some((_, place)) => format!("{scheme}://{place}"),
-                None => self.redis_url.clone(),
+                None => url.to_owned(),
             },
-            None => self.redis_url.clone(),
+            None => url.to_owned(),
         }
     }
 }
@@ -60,6 +70,8 @@ pub struct Home {
     pub settings: Settings,
     /// Who brings the servers.
     pub brought: Brought,
+    /// Whether a start goes on with less memory than the plan wants.
+    pub accept_low_memory: bool,
 }
 
 impl Home {
@@ -72,7 +84,7 @@ impl Home {
             (Some(redis), Some(postgres)) => Brought::Yours(Box::new(yours(&settings, redis, postgres)?)),
             _ => Brought::Private,
         };
-        Ok(Self { settings, brought })
+        Ok(Self { settings, brought, accept_low_memory: false })
     }
 
     /// The data directory.
@@ -132,15 +144,21 @@ impl Home {
                 // Database and owner are made at setup, with the right owner; here only who logs in.
                 database: "postgres".to_owned(),
                 roles: vec![names.writer, names.reader],
+                conf: Some(crate::server_conf::postgres_conf(true).text()),
                 ..PostgresOptions::default()
             },
-            binaries: Binaries {
-                redis_server: settings.redis_server.clone(),
-                postgres_bin_dir: settings.postgres_bin_dir.clone(),
-            },
+            binaries: self.binaries(),
             ..ServersOptions::new(settings.data_dir.clone())
         };
         Ok(PrivateServers::open(options).await?)
+    }
+
+    /// Where the servers' programs are.
+    pub fn binaries(&self) -> Binaries {
+        Binaries {
+            redis_server: self.settings.redis_server.clone(),
+            postgres_bin_dir: self.settings.postgres_bin_dir.clone(),
+        }
     }
 
     /// How to connect to running private servers.
@@ -152,14 +170,21 @@ impl Home {
         redis: &RedisServer,
         postgres: &PostgresServer,
     ) -> anyhow::Result<Connections> {
-        let mut admin = postgres.config(SUPERUSER)?;
-        admin.connect_timeout(self.settings.connect_timeout());
-        let setup = Setup { admin, names: self.names(), passwords: Passwords::default() };
         Ok(Connections {
             redis_url: redis.redis_url(),
             postgres: self.private_writer(postgres)?,
-            setup: Some(setup),
+            setup: Some(self.private_setup(postgres)?),
         })
+    }
+
+    /// How a private PostgreSQL is set up.
+    ///
+    /// # Errors
+    /// Its password cannot be read.
+    pub fn private_setup(&self, postgres: &PostgresServer) -> anyhow::Result<Setup> {
+        let mut admin = postgres.config(SUPERUSER)?;
+        admin.connect_timeout(self.settings.connect_timeout());
+        Ok(Setup { admin, names: self.names(), passwords: Passwords::default() })
     }
 
     /// The writer's session on the private PostgreSQL.
@@ -174,6 +199,16 @@ impl Home {
     pub fn names(&self) -> Names {
         Names::with_prefix(&self.settings.postgres_prefix)
     }
+}
+
+/// The administrator's session on a private PostgreSQL, on the chain's database.
+///
+/// # Errors
+/// Its password cannot be read.
+pub fn private_admin(home: &Home, postgres: &PostgresServer) -> anyhow::Result<Config> {
+    let mut admin = postgres.config(SUPERUSER)?;
+    admin.dbname(&home.names().database).connect_timeout(home.settings.connect_timeout());
+    Ok(admin)
 }
 
 /// The writer's session on a private PostgreSQL.
@@ -208,6 +243,9 @@ fn yours(settings: &Settings, redis: &str, postgres: &str) -> anyhow::Result<Con
         None => None,
         Some(url) => {
             let mut admin = parse("postgres_admin_url", url, settings.connect_timeout())?;
+            if let Some(password) = settings.admin_password()? {
+                admin.password(password);
+            }
             if admin.get_dbname().is_none() {
                 admin.dbname("postgres");
             }
@@ -217,7 +255,11 @@ fn yours(settings: &Settings, redis: &str, postgres: &str) -> anyhow::Result<Con
             Some(Setup { admin, names, passwords })
         }
     };
-    Ok(Connections { redis_url: redis.to_owned(), postgres: writer, setup })
+    let redis_url = match settings.redis_password()? {
+        Some(password) => secret::with_password(redis, &password)?,
+        None => redis.to_owned(),
+    };
+    Ok(Connections { redis_url, postgres: writer, setup })
 }
 
 /// The text may hold a password: it is in no message.

@@ -10,8 +10,15 @@ use crate::exit::Told;
 use crate::screen::{LogWriter, Screen};
 
 /// Our crates; others speak from `warn` on.
-const CRATES: [&str; 6] =
-    ["forebay", "forebay_store", "forebay_fast", "forebay_slow", "forebay_servers", "forebay_generator"];
+const CRATES: [&str; 7] = [
+    "forebay",
+    "forebay_api",
+    "forebay_store",
+    "forebay_fast",
+    "forebay_slow",
+    "forebay_servers",
+    "forebay_generator",
+];
 
 /// Starts the log. RUST_LOG, then the setting `log`, then `-v` and `-q` say what is in it.
 ///
@@ -28,10 +35,19 @@ pub fn start(common: &Common, settings: &Settings, command: &Command, screen: &S
         .with_env_filter(filter)
         .with_writer(LogWriter(screen.clone()))
         .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none());
+    let is_json = match settings.log_format {
+        LogFormat::Text => false,
+        LogFormat::Json => true,
+        LogFormat::Auto => !std::io::stderr().is_terminal(),
+    };
+    // What a node that stays up says beside its log is read by the same programs.
+    if is_json && matches!(command, Command::Run(_)) {
+        screen.speak_json();
+    }
     // A second start in one process cannot happen; it would change nothing.
-    let _ = match settings.log_format {
-        LogFormat::Text => builder.with_target(false).try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+    let _ = match is_json {
+        false => builder.with_target(false).try_init(),
+        true => builder.json().flatten_event(true).with_span_list(false).try_init(),
     };
     Ok(())
 }
@@ -40,7 +56,7 @@ fn usual(common: &Common, command: &Command) -> String {
     let level = match (common.quiet, common.verbose) {
         (true, _) => "error",
         // A node that stays up is read by its log; short commands speak for themselves.
-        (false, 0) if matches!(command, Command::Run(_)) => "info",
+        (false, 0) if matches!(command, Command::Run(_) | Command::Api(_)) => "info",
         (false, 0) => "warn",
         (false, 1) => "info",
         (false, 2) => "debug",

@@ -1,22 +1,32 @@
 //! The program: command line, settings, private servers, exit codes. What it does with the chain is the store's.
 
 mod account_record;
+mod api_settings;
 mod args;
+mod bench_args;
 mod chain;
 mod commands;
+mod completions;
 mod config;
 mod exit;
 mod home;
+mod http;
 mod lines;
 mod logging;
 mod node_report;
+mod notify;
+mod observe;
 mod operations;
 mod output;
+mod planning;
 mod reads;
 mod rollback_file;
 mod screen;
+mod server_conf;
+mod servers_by_plan;
 mod session;
 mod signals;
+mod version;
 
 use clap::Parser as _;
 
@@ -45,7 +55,7 @@ fn main() {
 /// A defect ends the program at once, as a crash would: the next start goes on from what both tiers have.
 fn end_at_a_panic() {
     std::panic::set_hook(Box::new(|panic| {
-        eprintln!("\nThis is a defect of forebay {}: {panic}", env!("CARGO_PKG_VERSION"));
+        eprintln!("\nThis is a defect of forebay {}: {panic}", version::SHORT);
         eprintln!("Please report it with this message and the log. No accepted block is lost: start again.");
         std::process::exit(Exit::Internal as i32);
     }));

@@ -8,9 +8,9 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use forebay_store::{Phase, PhaseProgress, Progress};
+use forebay_store::{Limits, Pace, Phase, PhaseProgress, Progress};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -21,10 +21,12 @@ const INTERVAL: Duration = Duration::from_millis(250);
 
 /// The file's content.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", default)]
 pub struct NodeReport {
     /// Who wrote it.
     pub pid: u32,
+    /// When, milliseconds since 1970: at least every two seconds while the node runs.
+    pub written_unix_ms: u64,
     /// What it is doing: a phase of the start, `ready`, `stopping`.
     pub phase: String,
     /// Steps of this phase done, of how many; null where nobody counts.
@@ -47,6 +49,137 @@ pub struct NodeReport {
     pub durable_p50_ms: Option<u64>,
     /// The same of 99 of 100.
     pub durable_p99_ms: Option<u64>,
+    /// What Redis uses, bytes; 0 before it was asked.
+    pub memory_used_bytes: u64,
+    /// What the memory plan gives it right after the load, bytes.
+    pub memory_planned_bytes: u64,
+    /// Its `maxmemory`, bytes; 0: none.
+    pub memory_max_bytes: u64,
+    /// Whether blocks are taken more slowly because Redis is filling up.
+    pub memory_slowed: bool,
+    /// Where both tiers are; null during a start.
+    pub tips: Option<Tips>,
+    /// How blocks are taken: `free`, `slowed`, `waiting`.
+    pub pace: String,
+    /// Pause before each block while the pace is `slowed`, milliseconds.
+    pub pause_ms: u64,
+    /// How long operations have waited without any progress of PostgreSQL, seconds.
+    pub no_progress_seconds: u64,
+    /// What is wrong with Redis, while it lasts.
+    pub redis_error: Option<String>,
+    /// What is wrong with PostgreSQL, while it lasts.
+    pub postgres_error: Option<String>,
+    /// What was done since the node was ready.
+    pub counts: CountsReport,
+    /// How far PostgreSQL may be behind.
+    pub limits: LimitsReport,
+}
+
+/// Where both tiers are.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Tips {
+    /// Under which the node holds the chain.
+    pub epoch: u64,
+    /// Of the newest accepted block.
+    pub accepted_height: u32,
+    /// Its id; null: there is none.
+    pub accepted_id: Option<String>,
+    /// Of the newest accepted operation.
+    pub accepted_seq: u64,
+    /// Of the newest durable block.
+    pub durable_height: u32,
+    /// Its id; null: there is none.
+    pub durable_id: Option<String>,
+    /// Of the newest durable operation.
+    pub durable_seq: u64,
+}
+
+/// See [`forebay_store::Counts`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct CountsReport {
+    /// Blocks accepted.
+    pub blocks_accepted: u64,
+    /// Transactions in them.
+    pub transactions_accepted: u64,
+    /// Blocks taken back.
+    pub blocks_taken_back: u64,
+    /// Requests refused.
+    pub requests_refused: u64,
+    /// Blocks that became durable.
+    pub blocks_durable: u64,
+    /// Transactions in them.
+    pub transactions_durable: u64,
+    /// Batches that became durable.
+    pub batches_durable: u64,
+    /// Attempts at Redis that failed.
+    pub redis_failures: u64,
+    /// Attempts at PostgreSQL that failed.
+    pub postgres_failures: u64,
+    /// Times that Redis was restored from PostgreSQL.
+    pub redis_restores: u64,
+}
+
+/// The limits that the lag is held against.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct LimitsReport {
+    /// For `lagOperations`.
+    pub lag_operations_max: u64,
+    /// For `lagBytes`.
+    pub lag_bytes_max: u64,
+    /// For `noProgressSeconds`.
+    pub no_progress_seconds_max: u64,
+    /// For `durableP99Ms`, with a live chain.
+    pub durable_within_ms: u64,
+}
+
+impl From<&Limits> for LimitsReport {
+    fn from(limits: &Limits) -> Self {
+        Self {
+            lag_operations_max: limits.lag_blocks_max as u64,
+            lag_bytes_max: limits.lag_bytes_max as u64,
+            no_progress_seconds_max: limits.no_progress_max.as_secs(),
+            durable_within_ms: milliseconds(limits.durable_within),
+        }
+    }
+}
+
+impl From<&Progress> for Tips {
+    fn from(progress: &Progress) -> Self {
+        Self {
+            epoch: progress.position.epoch,
+            accepted_height: progress.tip.map_or(0, |tip| tip.height),
+            accepted_id: progress.tip.map(|tip| tip.id.to_string()),
+            accepted_seq: progress.position.seq,
+            durable_height: progress.durable.height,
+            durable_id: progress.durable.id.map(|id| id.to_string()),
+            durable_seq: progress.durable.seq,
+        }
+    }
+}
+
+impl From<&forebay_store::Counts> for CountsReport {
+    fn from(counts: &forebay_store::Counts) -> Self {
+        Self {
+            blocks_accepted: counts.blocks_accepted,
+            transactions_accepted: counts.transactions_accepted,
+            blocks_taken_back: counts.blocks_taken_back,
+            requests_refused: counts.requests_refused,
+            blocks_durable: counts.blocks_durable,
+            transactions_durable: counts.transactions_durable,
+            batches_durable: counts.batches_durable,
+            redis_failures: counts.redis_failures,
+            postgres_failures: counts.postgres_failures,
+            redis_restores: counts.redis_restores,
+        }
+    }
+}
+
+/// Milliseconds since 1970.
+pub fn unix_ms() -> u64 {
+    milliseconds(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
 }
 
 fn milliseconds(duration: Duration) -> u64 {
@@ -61,9 +194,11 @@ impl NodeReport {
         (report.pid == holder_pid).then_some(report)
     }
 
-    fn of_start(progress: PhaseProgress) -> Self {
+    fn of_start(progress: PhaseProgress, limits: LimitsReport) -> Self {
         Self {
             pid: std::process::id(),
+            written_unix_ms: unix_ms(),
+            limits,
             phase: progress.phase.name().to_owned(),
             phase_done: progress.total.map(|_| progress.done),
             phase_total: progress.total,
@@ -73,9 +208,10 @@ impl NodeReport {
         }
     }
 
-    fn of_node(progress: &Progress) -> Self {
+    fn of_node(progress: &Progress, limits: LimitsReport) -> Self {
         Self {
             pid: std::process::id(),
+            written_unix_ms: unix_ms(),
             phase: progress.phase.name().to_owned(),
             phase_done: None,
             phase_total: None,
@@ -87,6 +223,18 @@ impl NodeReport {
             lag_seconds: progress.lag_since.map_or(0, |since| since.elapsed().as_secs()),
             durable_p50_ms: progress.durable_after.map(|took| milliseconds(took.p50)),
             durable_p99_ms: progress.durable_after.map(|took| milliseconds(took.p99)),
+            memory_used_bytes: progress.memory.used_bytes,
+            memory_planned_bytes: progress.memory.planned_bytes,
+            memory_max_bytes: progress.memory.maxmemory_bytes,
+            memory_slowed: progress.memory.is_slowed,
+            tips: Some(progress.into()),
+            pace: progress.pace.name().to_owned(),
+            pause_ms: if let Pace::Slowed(pause) = progress.pace { milliseconds(pause) } else { 0 },
+            no_progress_seconds: progress.no_progress_since.map_or(0, |since| since.elapsed().as_secs()),
+            redis_error: progress.redis_error.clone(),
+            postgres_error: progress.postgres_error.clone(),
+            counts: (&progress.counts).into(),
+            limits,
         }
     }
 }
@@ -95,20 +243,21 @@ impl NodeReport {
 #[derive(Clone)]
 pub struct Reporter {
     path: PathBuf,
+    limits: LimitsReport,
     last: Arc<Mutex<Option<(Instant, Phase)>>>,
 }
 
 impl Reporter {
     /// Of the process that holds this data directory.
-    pub fn new(data_dir: &Path) -> Self {
-        Self { path: data_dir.join(FILE), last: Arc::default() }
+    pub fn new(data_dir: &Path, limits: &Limits) -> Self {
+        Self { path: data_dir.join(FILE), limits: limits.into(), last: Arc::default() }
     }
 
     /// Tells of a start. A new phase is in the file when it returns.
     pub fn starting(&self, progress: PhaseProgress) {
         let phase = progress.phase;
         let is_trouble = progress.last_error.is_some();
-        let report = NodeReport::of_start(progress);
+        let report = NodeReport::of_start(progress, self.limits);
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if is_trouble || last.as_ref().is_none_or(|(at, last)| *last != phase || at.elapsed() >= INTERVAL) {
             self.write(&report);
@@ -121,7 +270,7 @@ impl Reporter {
         let reporter = self.clone();
         tokio::spawn(async move {
             loop {
-                let report = NodeReport::of_node(&node.borrow_and_update());
+                let report = NodeReport::of_node(&node.borrow_and_update(), reporter.limits);
                 reporter.write(&report);
                 tokio::time::sleep(INTERVAL).await;
                 // The lag in seconds grows by itself.
@@ -159,7 +308,7 @@ mod tests {
     #[test]
     fn a_report_is_believed_of_its_writer_alone_and_a_new_phase_is_told_at_once() {
         let directory = tempfile::tempdir().unwrap();
-        let reporter = Reporter::new(directory.path());
+        let reporter = Reporter::new(directory.path(), &Limits::default());
         let pid = std::process::id();
         assert_eq!(NodeReport::read(directory.path(), pid), None);
         reporter.starting(PhaseProgress::new(Phase::Claim, 0, None));

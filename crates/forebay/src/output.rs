@@ -81,7 +81,7 @@ pub fn fail(error: &anyhow::Error, output: Output, screen: &Screen) -> i32 {
     if !verdict.remedy.is_empty() && !causes.iter().any(|cause| cause.contains(&verdict.remedy)) {
         text.push_str(&format!("  what to do: {}\n", verdict.remedy));
     }
-    screen.always(text.trim_end());
+    screen.failure(text.trim_end());
     if output.json {
         // Stdout may be what failed; stderr has it all.
         drop(print(&error_value(error).to_string()));

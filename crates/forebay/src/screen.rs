@@ -2,15 +2,21 @@
 //! with log lines above the bars.
 
 use std::io::{self, IsTerminal as _, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use forebay_store::{Phase, PhaseProgress};
-use indicatif::{HumanCount, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanCount, HumanDuration, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::json;
 use tracing_subscriber::fmt::MakeWriter;
 
 /// How often a plain line tells about a long phase.
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
+/// Shorter work is done without a word.
+const WORDLESS: Duration = Duration::from_secs(2);
+/// How often a bar's figures are asked for.
+const BAR_INTERVAL: Duration = Duration::from_millis(250);
 /// How often a bar is drawn.
 const DRAWS_PER_SECOND: u8 = 8;
 
@@ -30,6 +36,8 @@ pub enum Shown {
 pub struct Screen {
     bars: MultiProgress,
     shown: Shown,
+    /// Lines are objects, as those of the log are.
+    json: Arc<AtomicBool>,
 }
 
 impl Screen {
@@ -44,7 +52,12 @@ impl Screen {
             Shown::Bars => ProgressDrawTarget::stderr_with_hz(DRAWS_PER_SECOND),
             _ => ProgressDrawTarget::hidden(),
         };
-        Self { bars: MultiProgress::with_draw_target(target), shown }
+        Self { bars: MultiProgress::with_draw_target(target), shown, json: Arc::default() }
+    }
+
+    /// From now on each line is a JSON object, as those of the log are.
+    pub fn speak_json(&self) {
+        self.json.store(true, Ordering::Relaxed);
     }
 
     /// How progress is shown.
@@ -61,8 +74,25 @@ impl Screen {
 
     /// A line for people, in any case.
     pub fn always(&self, line: impl AsRef<str>) {
+        self.line("INFO", line.as_ref());
+    }
+
+    /// Why the program ends.
+    pub fn failure(&self, text: &str) {
+        self.line("ERROR", text);
+    }
+
+    fn line(&self, level: &str, text: &str) {
+        let line = match self.json.load(Ordering::Relaxed) {
+            false => text.to_owned(),
+            true => {
+                let timestamp = humantime::format_rfc3339_micros(SystemTime::now()).to_string();
+                json!({ "timestamp": timestamp, "level": level, "message": text, "target": "forebay" })
+                    .to_string()
+            }
+        };
         // Nobody can be told that stderr is gone.
-        self.bars.suspend(|| drop(writeln!(io::stderr(), "{}", line.as_ref())));
+        self.bars.suspend(|| drop(writeln!(io::stderr(), "{line}")));
     }
 
     /// A bar of so many steps.
@@ -72,6 +102,62 @@ impl Screen {
         let bar = self.bars.add(bar.with_style(style.progress_chars("━╸ ")));
         bar.enable_steady_tick(Duration::from_millis(200));
         bar
+    }
+
+    /// Shows that something goes on whose steps nobody counts, once it takes longer than people wait without a word.
+    pub async fn while_long<T>(&self, doing: &str, work: impl Future<Output = T>) -> T {
+        let mut work = std::pin::pin!(work);
+        let begun = Instant::now();
+        if let Ok(done) = tokio::time::timeout(WORDLESS, &mut work).await {
+            return done;
+        }
+        let bar = (self.shown == Shown::Bars)
+            .then(|| self.bar("{spinner} {msg}  {elapsed}", None).with_message(doing.to_owned()));
+        loop {
+            match tokio::time::timeout(LINE_INTERVAL, &mut work).await {
+                Ok(done) => {
+                    if let Some(bar) = bar {
+                        bar.finish_and_clear();
+                    }
+                    return done;
+                }
+                Err(_) if bar.is_none() => {
+                    self.say(format!("{doing}: {} s so far", begun.elapsed().as_secs()))
+                }
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// Shows how what is left becomes less, once it takes longer than people wait without a word.
+    pub async fn while_counting_down<T>(
+        &self,
+        doing: &str,
+        left: impl Fn() -> u64,
+        work: impl Future<Output = T>,
+    ) -> T {
+        let mut work = std::pin::pin!(work);
+        let (begun, total) = (Instant::now(), left());
+        if let Ok(done) = tokio::time::timeout(WORDLESS, &mut work).await {
+            return done;
+        }
+        let bar = (self.shown == Shown::Bars).then(|| {
+            self.bar(COUNT_DOWN_BAR, Some(total)).with_message(doing.to_owned()).with_elapsed(begun.elapsed())
+        });
+        loop {
+            let pause = if bar.is_some() { BAR_INTERVAL } else { LINE_INTERVAL };
+            if let Ok(done) = tokio::time::timeout(pause, &mut work).await {
+                if let Some(bar) = bar {
+                    bar.finish_and_clear();
+                }
+                return done;
+            }
+            let done = total.saturating_sub(left());
+            match &bar {
+                Some(bar) => bar.set_position(done),
+                None => self.say(format!("{doing}: {}", how_far(done, Some(total), begun.elapsed()))),
+            }
+        }
     }
 
     /// Shows the phases of a start; for [`forebay_store::Node::start`].
@@ -89,6 +175,7 @@ pub struct Phases {
 struct Current {
     phase: Phase,
     bar: Option<ProgressBar>,
+    begun: Instant,
     told: Instant,
 }
 
@@ -127,7 +214,7 @@ impl Phases {
             };
             self.screen.bar(template, progress.total).with_prefix(progress.phase.name())
         });
-        Current { phase: progress.phase, bar, told: Instant::now() }
+        Current { phase: progress.phase, bar, begun: Instant::now(), told: Instant::now() }
     }
 
     fn advance(&self, current: &mut Current, progress: &PhaseProgress) {
@@ -145,13 +232,37 @@ impl Phases {
             bar.set_position(progress.done);
         } else if current.told.elapsed() >= LINE_INTERVAL {
             current.told = Instant::now();
-            let of = progress.total.map_or_else(String::new, |total| format!(" of {}", HumanCount(total)));
-            self.screen.say(format!("{}: {}{of}", progress.phase.name(), HumanCount(progress.done)));
+            let how_far = how_far(progress.done, progress.total, current.begun.elapsed());
+            self.screen.say(format!("{}: {how_far}", progress.phase.name()));
         }
     }
 }
 
-const PHASE_BAR: &str = "{prefix:>9} {bar:30} {human_pos} of {human_len}  {eta} left";
+const COUNT_DOWN_BAR: &str = "{msg} {bar:30} {human_pos} of {human_len}  {per_sec}  {eta} left";
+const PHASE_BAR: &str = "{prefix:>9} {bar:30} {human_pos} of {human_len}  {per_sec}  {eta} left";
+
+/// `3,000 of 9,000, 1,000/s, 6 seconds left`: what a bar says, for a plain line.
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "rates for people"
+)]
+pub fn how_far(done: u64, total: Option<u64>, elapsed: Duration) -> String {
+    let of = total.map(|total| format!(" of {}", HumanCount(total))).unwrap_or_default();
+    let rate = HumanCount((done as f64 / elapsed.as_secs_f64().max(0.001)) as u64);
+    let left = total.and_then(|total| time_left(done, total, elapsed));
+    let left = left.map(|left| format!(", {left} left")).unwrap_or_default();
+    format!("{}{of}, {rate}/s{left}", HumanCount(done))
+}
+
+/// At the rate so far; `None` before anything was done.
+#[expect(clippy::cast_precision_loss, reason = "a guess for people")]
+pub fn time_left(done: u64, total: u64, elapsed: Duration) -> Option<HumanDuration> {
+    let share = total.saturating_sub(done) as f64 / (done > 0).then_some(done)? as f64;
+    let left = Duration::try_from_secs_f64(elapsed.as_secs_f64() * share).ok()?;
+    Some(HumanDuration(left))
+}
 
 /// A log line is written as a whole, above the bars.
 #[derive(Clone)]
@@ -186,5 +297,18 @@ impl<'a> MakeWriter<'a> for LogWriter {
 
     fn make_writer(&'a self) -> LogLine {
         LogLine { screen: self.0.clone(), bytes: Vec::new() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_says_rate_and_time_left() {
+        let seconds = Duration::from_secs(3);
+        assert_eq!(how_far(3_000, Some(9_000), seconds), "3,000 of 9,000, 1,000/s, 6 seconds left");
+        assert_eq!(how_far(0, Some(9_000), seconds), "0 of 9,000, 0/s");
+        assert_eq!(how_far(3_000, None, seconds), "3,000, 1,000/s");
     }
 }

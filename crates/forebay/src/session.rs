@@ -1,12 +1,15 @@
 //! A command that writes: the data directory's lock, the servers, the node; and their end in the right order.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use forebay_fast::Holder;
 use forebay_servers::{DataDirLock, PrivateServers, RedisProfile};
-use forebay_store::{Node, NodeOptions, Observer, Profile, Running, Stopped, StoreError, WriteLog};
+use forebay_store::{
+    Node, NodeOptions, Observer, Phase, PhaseProgress, Profile, Running, Stopped, StoreError, WriteLog,
+};
 use tokio::task::JoinHandle;
 
 use crate::args::OnHardLimit;
@@ -14,7 +17,10 @@ use crate::chain::Chain;
 use crate::exit::Told;
 use crate::home::{Brought, Connections, Home, host_name};
 use crate::node_report::Reporter;
+use crate::notify::service_manager;
+use crate::observe::Observed;
 use crate::screen::Screen;
+use crate::servers_by_plan::servers_by_plan;
 use crate::signals::Signals;
 
 /// A running node of ours.
@@ -31,6 +37,7 @@ pub struct Session {
     screen: Screen,
     reporter: Reporter,
     reporting: JoinHandle<()>,
+    observed: Observed,
     _lock: DataDirLock,
 }
 
@@ -57,7 +64,23 @@ impl Session {
         screen: &Screen,
         signals: &Signals,
     ) -> anyhow::Result<Self> {
+        Self::start_observed(home, command, patience, screen, signals, &Observed::default()).await
+    }
+
+    /// The same, seen by `observed` from its first phase to its end.
+    ///
+    /// # Errors
+    /// See [`Session::start`].
+    pub async fn start_observed(
+        home: &Home,
+        command: &str,
+        patience: Patience,
+        screen: &Screen,
+        signals: &Signals,
+        observed: &Observed,
+    ) -> anyhow::Result<Self> {
         let chain = Chain::load(&home.settings)?;
+        observed.network(&chain.profile.name);
         let lock = home.lock(command).await?;
         chain.remember(home.data_dir())?;
         // A file that cannot be opened is known before anything is started.
@@ -67,14 +90,20 @@ impl Session {
             Brought::Yours(_) => None,
             Brought::Private => Some(home.private_servers().await?),
         };
-        let reporter = Reporter::new(home.data_dir());
-        let watched = Watched { screen, reporter: &reporter };
+        let limits = home.settings.limits.limits();
+        let reporter = Reporter::new(home.data_dir(), &limits);
+        let watched = Watched { screen, reporter: &reporter, observed };
+        let starting = start_node(home, &chain, private.as_ref(), write_log, patience, watched);
         let started = tokio::select! {
-            started = start_node(home, &chain, private.as_ref(), write_log, patience, watched) => started,
+            started = service_manager().patiently(starting) => started,
             () = signals.asked() => Err(interrupted("while the node was starting")),
         };
+        if let Ok(started) = &started {
+            observed.running(&started.node, &chain.profile, limits);
+        }
         match started {
             Ok(started) => Ok(Self {
+                observed: observed.clone(),
                 reporting: reporter.follow(started.node.watch()),
                 reporter,
                 node: started.node,
@@ -87,6 +116,7 @@ impl Session {
                 _lock: lock,
             }),
             Err(error) => {
+                observed.ended();
                 reporter.ended();
                 if let Some(servers) = &private
                     && let Err(another) = stop_if_nothing_is_lost(servers, screen).await
@@ -111,8 +141,16 @@ impl Session {
     /// # Errors
     /// What stopped the node before. Private servers stay then, for the next start to adopt.
     pub async fn stop(self) -> anyhow::Result<Stopped> {
-        self.node.stop(self.drain_max).await;
-        self.wind_up().await
+        service_manager().stopping("draining what is accepted to PostgreSQL");
+        service_manager()
+            .patiently(async {
+                self.node.stop(self.drain_max).await;
+                let node = self.node.watch();
+                let left = move || node.borrow().lag_operations as u64;
+                let screen = self.screen.clone();
+                screen.while_counting_down("bringing to PostgreSQL what it lacks", left, self.wind_up()).await
+            })
+            .await
     }
 
     /// After a failure: the node is stopped in order if it still runs. The failure that it ended with, if any, is the
@@ -131,6 +169,7 @@ impl Session {
 
     async fn wind_up(mut self) -> anyhow::Result<Stopped> {
         let ended = self.running.ended().await;
+        self.observed.ended();
         self.reporting.abort();
         self.reporter.ended();
         let stopped = ended.context("the node stopped")?;
@@ -163,6 +202,7 @@ struct Started {
 struct Watched<'a> {
     screen: &'a Screen,
     reporter: &'a Reporter,
+    observed: &'a Observed,
 }
 
 async fn start_node(
@@ -171,16 +211,21 @@ async fn start_node(
     private: Option<&PrivateServers>,
     write_log: Option<Arc<WriteLog>>,
     patience: Patience,
-    Watched { screen, reporter }: Watched<'_>,
+    Watched { screen, reporter, observed }: Watched<'_>,
 ) -> anyhow::Result<Started> {
-    let connections = match (&home.brought, private) {
-        (Brought::Yours(connections), _) => (**connections).clone(),
-        (Brought::Private, None) => anyhow::bail!("private servers were not opened"),
-        (Brought::Private, Some(servers)) => {
-            let (redis, postgres) = servers.start().await?;
-            home.private_connections(&redis, &postgres)?
-        }
+    let limit = (patience == Patience::Configured).then(|| home.settings.connect_timeout());
+    // The plan asks both servers, and waits for them as long as the start may.
+    let retries = AtomicU64::new(0);
+    let tell = |last_error: Option<String>| {
+        let failed = u64::from(last_error.is_some());
+        let retries = retries.fetch_add(failed, Ordering::Relaxed) + failed;
+        let step = PhaseProgress { retries, last_error, ..PhaseProgress::new(Phase::Setup, 0, None) };
+        observed.step(step.clone());
+        reporter.starting(step);
     };
+    tell(None);
+    let waits = |error| tell(Some(error));
+    let (connections, plan) = servers_by_plan(home, chain, private, limit, screen, &waits).await?;
     let options = NodeOptions {
         redis_url: connections.redis_url.clone(),
         postgres: connections.postgres.clone(),
@@ -191,12 +236,10 @@ async fn start_node(
         holder: holder(),
         // The lock of the data directory is ours, and private servers serve this directory alone.
         holder_is_gone: private.is_some(),
-        connect_timeout: match patience {
-            Patience::Configured => Some(home.settings.connect_timeout()),
-            Patience::Endless => None,
-        },
+        connect_timeout: limit,
         rollback_dir: Some(home.data_dir().to_path_buf()),
         write_log,
+        memory_planned_bytes: plan.needed_bytes,
         on_hard_limit: match home.settings.on_hard_limit {
             OnHardLimit::Rollback => forebay_store::OnHardLimit::Rollback,
             OnHardLimit::Keep => forebay_store::OnHardLimit::Keep,
@@ -205,9 +248,11 @@ async fn start_node(
     let phases = screen.phases();
     let observer: Observer = {
         let phases = Arc::clone(&phases);
-        let reporter = reporter.clone();
+        let (reporter, observed) = (reporter.clone(), observed.clone());
         Arc::new(move |progress| {
             phases.observe(progress.clone());
+            observed.step(progress.clone());
+            service_manager().starting(&progress);
             reporter.starting(progress);
         })
     };

@@ -60,6 +60,19 @@ pub(crate) async fn find_redis(binaries: &Binaries) -> Result<PathBuf, ServersEr
     Ok(path)
 }
 
+/// Whether a Redis program has active defragmentation built in: it refuses the setting otherwise. The directory after it
+/// does not exist, so that the start ends there in any case.
+pub(crate) async fn defragments(program: &Path) -> Result<bool, ServersError> {
+    let output = Command::new(program)
+        .args(["--port", "0", "--save", "", "--activedefrag", "yes", "--dir", "/dev/null/nowhere"])
+        .env("LC_ALL", "C")
+        .output()
+        .await
+        .map_err(ServersError::io("asking the program for its features", program))?;
+    let text = [output.stdout, output.stderr].concat();
+    Ok(!String::from_utf8_lossy(&text).contains("Active defragmentation cannot be enabled"))
+}
+
 /// An installation of PostgreSQL: for existing data (`data_major`) one of the same major version.
 pub(crate) async fn find_postgres(
     binaries: &Binaries,
@@ -101,6 +114,23 @@ pub(crate) async fn find_postgres(
             |major| format!("the existing data need version {major}"),
         ),
         remedy: format!("Install it with `apt-get install {package}` or configure its directory"),
+    })
+}
+
+/// A program of PostgreSQL's clients, such as `pg_dump`: beside the configured server, else the newest one.
+///
+/// # Errors
+/// [`ServersError::MissingProgram`].
+pub async fn postgres_tool(binaries: &Binaries, name: &str) -> Result<PathBuf, ServersError> {
+    let directories = match &binaries.postgres_bin_dir {
+        Some(directory) => vec![directory.clone()],
+        None => postgres_directories().await,
+    };
+    let beside = directories.iter().map(|directory| directory.join(name)).find(|path| is_executable(path));
+    beside.or_else(|| find_program(name)).ok_or_else(|| ServersError::MissingProgram {
+        program: name.to_owned(),
+        searched: format!("pg_config --bindir, PATH, {DEBIAN_POSTGRES}/*/bin"),
+        package: "postgresql-client".to_owned(),
     })
 }
 

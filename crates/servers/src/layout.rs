@@ -5,7 +5,7 @@
 //!   node.lock            who is the node of this directory
 //!   servers.lock         held while servers are started or stopped
 //!   sockets.json         where the sockets are, when the path is too long for them
-//!   redis/               0700: redis.conf redis.sock redis.log redis.pid appendonlydir/
+//!   redis/               0700: redis.conf secrets.json redis.sock redis.log redis.pid appendonlydir/
 //!   postgres/            0700: data/ forebay.conf pg_hba.conf secrets.json postgres.log .s.PGSQL.5432
 //! ```
 
@@ -81,6 +81,10 @@ impl Layout {
 
     pub(crate) fn redis_log(&self) -> PathBuf {
         self.redis_dir().join("redis.log")
+    }
+
+    pub(crate) fn redis_secrets(&self) -> PathBuf {
+        self.redis_dir().join("secrets.json")
     }
 
     pub(crate) fn redis_append_only(&self) -> PathBuf {

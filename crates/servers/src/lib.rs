@@ -42,9 +42,12 @@ mod servers;
 #[cfg(feature = "testing")]
 pub mod testing;
 
+pub use binaries::postgres_tool;
 pub use error::{ErrorKind, Server, ServersError};
 pub use lock::{DataDirLock, HeldBy, LockError};
-pub use options::{Binaries, PostgresOptions, RedisOptions, ServersOptions, Timeouts};
+pub use options::{
+    Binaries, PostgresOptions, RedisOptions, RedisPasswords, RedisPlace, ServersOptions, Timeouts,
+};
 pub use postgres_server::{PostgresServer, SUPERUSER};
 pub use redis_config::RedisProfile;
 pub use redis_server::RedisServer;

@@ -40,8 +40,39 @@ pub struct RedisOptions {
     pub profile: RedisProfile,
     /// `maxmemory` in bytes; `None` leaves it unlimited.
     pub maxmemory_bytes: Option<u64>,
+    /// The whole redis.conf, instead of the plain one that is made here. It must name the socket, the directory and the
+    /// files of [`RedisPlace`].
+    pub conf: Option<String>,
     /// More directives of redis.conf, written after ours (the last one wins).
     pub extra: Vec<(String, String)>,
+}
+
+/// Where the private Redis listens and writes, and the passwords of its users: for whoever writes its configuration.
+#[derive(Clone)]
+pub struct RedisPlace {
+    /// Its socket.
+    pub socket: PathBuf,
+    /// Its directory.
+    pub directory: PathBuf,
+    /// Its process id.
+    pub pid_file: PathBuf,
+    /// Its log.
+    pub log_file: PathBuf,
+    /// The users' passwords. Not for logs.
+    pub passwords: RedisPasswords,
+    /// Whether an append-only file is there that has to be loaded, whatever the profile says.
+    pub loads_append_only: bool,
+}
+
+/// Passwords of the users of a private Redis, made once for each data directory.
+#[derive(Clone)]
+pub struct RedisPasswords {
+    /// Of the node.
+    pub node: String,
+    /// Of other programs, which read.
+    pub reader: String,
+    /// Of whoever starts and stops the server.
+    pub admin: String,
 }
 
 /// How the private PostgreSQL is configured.
@@ -58,6 +89,8 @@ pub struct PostgresOptions {
     /// Login roles that are created when missing, each with a generated password and no rights at all. Grants are
     /// the business of whoever creates the schema.
     pub roles: Vec<String>,
+    /// Settings instead of the plain ones that are made here; the place (sockets, files, port) is written in any case.
+    pub conf: Option<String>,
     /// More settings, written after ours (the last one wins).
     pub extra: Vec<(String, String)>,
 }
@@ -70,6 +103,7 @@ impl Default for PostgresOptions {
             database: "forebay".to_owned(),
             database_owner: None,
             roles: Vec::new(),
+            conf: None,
             extra: Vec::new(),
         }
     }

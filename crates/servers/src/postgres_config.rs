@@ -23,11 +23,6 @@ local replication all scram-sha-256
 
 /// The text of forebay.conf.
 pub(crate) fn forebay_conf(layout: &Layout, options: &PostgresOptions) -> String {
-    let memory = memory_bytes();
-    let buffers = options
-        .shared_buffers_bytes
-        .unwrap_or_else(|| (memory / SHARED_BUFFERS_SHARE).clamp(SHARED_BUFFERS_MIN, SHARED_BUFFERS_MAX));
-    let on_off = |on: bool| if on { "on" } else { "off" };
     let mut conf = Conf {
         text: "# Written by Forebay at each start of its private PostgreSQL. Changes here are lost.\n"
             .to_owned(),
@@ -41,6 +36,38 @@ pub(crate) fn forebay_conf(layout: &Layout, options: &PostgresOptions) -> String
     conf.text("hba_file", &layout.postgres_hba().to_string_lossy());
     conf.text("password_encryption", "scram-sha-256");
     conf.set("max_connections", 60);
+
+    if let Some(settings) = &options.conf {
+        let _ = write!(conf.text, "\n{settings}");
+    } else {
+        tuning(&mut conf, options);
+    }
+
+    conf.section("To standard error, which is postgres.log; messages in English, as programs read them.");
+    conf.text("logging_collector", "off");
+    conf.text("log_destination", "stderr");
+    conf.text("log_line_prefix", "%m [%p] %q%u@%d ");
+    conf.text("log_timezone", "UTC");
+    conf.text("lc_messages", "C");
+    conf.text("log_checkpoints", "on");
+    conf.text("log_lock_waits", "on");
+
+    if !options.extra.is_empty() {
+        conf.section("Given by the caller.");
+        for (name, value) in &options.extra {
+            conf.text(name, value);
+        }
+    }
+    conf.text
+}
+
+/// What the server does, where the caller does not say it.
+fn tuning(conf: &mut Conf, options: &PostgresOptions) {
+    let memory = memory_bytes();
+    let buffers = options
+        .shared_buffers_bytes
+        .unwrap_or_else(|| (memory / SHARED_BUFFERS_SHARE).clamp(SHARED_BUFFERS_MIN, SHARED_BUFFERS_MAX));
+    let on_off = |on: bool| if on { "on" } else { "off" };
 
     conf.section("A commit that was answered survives any crash.");
     conf.text("fsync", on_off(options.fsync));
@@ -67,23 +94,6 @@ pub(crate) fn forebay_conf(layout: &Layout, options: &PostgresOptions) -> String
     );
     conf.text("jit", "off");
     conf.set("random_page_cost", "1.1");
-
-    conf.section("To standard error, which is postgres.log; messages in English, as programs read them.");
-    conf.text("logging_collector", "off");
-    conf.text("log_destination", "stderr");
-    conf.text("log_line_prefix", "%m [%p] %q%u@%d ");
-    conf.text("log_timezone", "UTC");
-    conf.text("lc_messages", "C");
-    conf.text("log_checkpoints", "on");
-    conf.text("log_lock_waits", "on");
-
-    if !options.extra.is_empty() {
-        conf.section("Given by the caller.");
-        for (name, value) in &options.extra {
-            conf.text(name, value);
-        }
-    }
-    conf.text
 }
 
 struct Conf {

@@ -137,6 +137,20 @@ pub(crate) fn find(matches: impl Fn(&str, &str) -> bool) -> Vec<Process> {
     .collect()
 }
 
+/// The living children of a process.
+#[cfg(feature = "testing")]
+pub(crate) fn children(pid: u32) -> Vec<Process> {
+    let Ok(entries) = fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let parent = |pid: u32| -> Option<u32> {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        stat.get(stat.rfind(')')? + 1..)?.split_ascii_whitespace().nth(1)?.parse().ok()
+    };
+    pids.filter(|child| parent(*child) == Some(pid)).filter_map(Process::of).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -15,9 +15,18 @@ use crate::binaries::find_redis;
 use crate::error::{Server, ServersError};
 use crate::layout::Layout;
 use crate::log_tail;
+use crate::options::{RedisPasswords, RedisPlace};
 use crate::process::{self, POLL, Process, Started};
 use crate::redis_config::{RedisProfile, redis_conf};
+use crate::secrets::Secrets;
 use crate::servers::Home;
+
+/// Users of a private Redis; the configuration names them too.
+pub const NODE_USER: &str = "forebay-node";
+/// Reads.
+pub const READER_USER: &str = "forebay-reader";
+/// Does everything.
+pub const ADMIN_USER: &str = "forebay-admin";
 
 /// How long one question to a running server may take before it counts as silent.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -32,12 +41,16 @@ pub struct RedisServer {
     process: Process,
     is_adopted: bool,
     profile: RedisProfile,
+    /// The node's password, if this server asks for one.
+    password: Option<String>,
 }
 
 impl RedisServer {
-    /// Where to connect, as redis-rs reads it: `redis+unix:///path`. (redis-cli takes `-s` with the socket's path.)
+    /// Where to connect as the node, as redis-rs reads it: `redis+unix:///path`, with user and password where the server
+    /// has users. Not for logs. (redis-cli takes `-s` with the socket's path, and `--user` and `--pass` from
+    /// `redis/secrets.json`.)
     pub fn redis_url(&self) -> String {
-        format!("redis+unix://{}", percent_encoded(&self.socket()))
+        url(&self.layout, self.password.as_deref().map(|password| (NODE_USER, password)))
     }
 
     /// The Unix socket. Only the servers' account and root may use it.
@@ -86,7 +99,7 @@ enum Answer {
     /// It loads its data.
     Loading { percent: String },
     /// It serves.
-    Ready { process: Process, profile: RedisProfile },
+    Ready { process: Process, profile: RedisProfile, has_users: bool },
 }
 
 /// The running server of this directory, if there is one.
@@ -130,8 +143,8 @@ pub(crate) async fn stop(home: &Home) -> Result<bool, ServersError> {
         return Ok(false);
     };
     while process.is_alive() && Instant::now() < deadline {
-        match connect(&home.layout).await {
-            Ok(mut connection) => {
+        match connect(home).await {
+            Ok((mut connection, _)) => {
                 // A server that goes down closes the connection instead of answering; one that cannot says why.
                 let command = redis::cmd("SHUTDOWN");
                 if let Err(error) = command.query_async::<()>(&mut connection).await
@@ -179,7 +192,10 @@ fn spawn(home: &Home, program: &Path, load_append_only: bool) -> Result<Started,
             _ => {}
         }
     }
-    let conf = redis_conf(layout, &home.options.redis, load_append_only);
+    let conf = match &home.options.redis.conf {
+        Some(conf) => conf.clone(),
+        None => redis_conf(layout, &home.options.redis, load_append_only),
+    };
     home.account.write_file(&layout.redis_conf(), conf.as_bytes())?;
     log_tail::rotate(&layout.redis_log());
     let arguments = [layout.redis_conf().into_os_string()];
@@ -199,9 +215,15 @@ async fn wait_ready(
     let mut last_sign = begin;
     loop {
         let reason = match ask(home).await? {
-            Answer::Ready { process, profile } => {
+            Answer::Ready { process, profile, has_users } => {
                 let (layout, is_adopted) = (home.layout.clone(), started.is_none());
-                return Ok(Some(RedisServer { layout, process, is_adopted, profile }));
+                let password = match has_users {
+                    true => {
+                        load_secrets(home)?.and_then(|secrets| secrets.password(NODE_USER).map(str::to_owned))
+                    }
+                    false => None,
+                };
+                return Ok(Some(RedisServer { layout, process, is_adopted, profile, password }));
             }
             Answer::Loading { percent } => {
                 if timeouts.recovery.is_none_or(|limit| begin.elapsed() < limit) {
@@ -238,8 +260,8 @@ fn has_ended(home: &Home, started: Option<&mut Started>) -> bool {
 
 /// Asks who is on the socket. An error only when it is somebody else's server.
 async fn ask(home: &Home) -> Result<Answer, ServersError> {
-    let mut connection = match connect(&home.layout).await {
-        Ok(connection) => connection,
+    let (mut connection, has_users) = match connect(home).await {
+        Ok(found) => found,
         Err(error) if error.is_connection_refusal() || !home.layout.redis_socket().exists() => {
             return Ok(Answer::Nobody);
         }
@@ -271,7 +293,7 @@ async fn ask(home: &Home) -> Result<Answer, ServersError> {
     };
     Ok(pid.and_then(Process::of).map_or_else(
         || Answer::Silence("it names a process that does not exist here".to_owned()),
-        |process| Answer::Ready { process, profile },
+        |process| Answer::Ready { process, profile, has_users },
     ))
 }
 
@@ -279,7 +301,7 @@ async fn ask(home: &Home) -> Result<Answer, ServersError> {
 /// under another name, so that a later durable start does not take it for the present.
 async fn stop_appending(home: &Home, append_only: &Path) -> Result<(), ServersError> {
     let failed = |source| ServersError::Redis { doing: "turning the append-only file off", source };
-    let mut connection = connect(&home.layout).await.map_err(failed)?;
+    let (mut connection, _) = connect(home).await.map_err(failed)?;
     let mut command = redis::cmd("CONFIG");
     command
         .arg("SET")
@@ -300,12 +322,71 @@ async fn stop_appending(home: &Home, append_only: &Path) -> Result<(), ServersEr
     Ok(())
 }
 
-async fn connect(layout: &Layout) -> Result<MultiplexedConnection, redis::RedisError> {
-    let client = redis::Client::open(format!("redis+unix://{}", percent_encoded(&layout.redis_socket())))?;
+/// Connects as whoever may do everything; says whether the server has users. One that was started by an earlier version
+/// has none, and one without our users does not know the password.
+async fn connect(home: &Home) -> Result<(MultiplexedConnection, bool), redis::RedisError> {
+    let secrets = load_secrets(home).ok().flatten();
+    let admin = secrets.as_ref().and_then(|secrets| secrets.password(ADMIN_USER));
+    if let Some(password) = admin {
+        match connect_to(url(&home.layout, Some((ADMIN_USER, password)))).await {
+            Ok(connection) => return Ok((connection, true)),
+            Err(error) if error.kind() == redis::ErrorKind::AuthenticationFailed => {}
+            Err(error) => return Err(error),
+        }
+    }
+    connect_to(url(&home.layout, None)).await.map(|connection| (connection, false))
+}
+
+async fn connect_to(url: String) -> Result<MultiplexedConnection, redis::RedisError> {
+    let client = redis::Client::open(url)?;
     let config = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(ANSWER_TIMEOUT))
         .set_response_timeout(Some(ANSWER_TIMEOUT));
     client.get_multiplexed_async_connection_with_config(&config).await
+}
+
+fn url(layout: &Layout, user: Option<(&str, &str)>) -> String {
+    let path = percent_encoded(&layout.redis_socket());
+    match user {
+        Some((user, password)) => format!("redis+unix://{path}?user={user}&pass={password}"),
+        None => format!("redis+unix://{path}"),
+    }
+}
+
+/// See [`crate::PrivateServers::set_redis_maxmemory`].
+pub(crate) async fn set_maxmemory(home: &Home, bytes: u64) -> Result<(), ServersError> {
+    let failed = |source| ServersError::Redis { doing: "setting maxmemory", source };
+    let (mut connection, _) = connect(home).await.map_err(failed)?;
+    let mut command = redis::cmd("CONFIG");
+    command.arg("SET").arg("maxmemory").arg(bytes).query_async::<()>(&mut connection).await.map_err(failed)
+}
+
+/// See [`crate::PrivateServers::redis_place`].
+pub(crate) fn place(home: &Home) -> Result<RedisPlace, ServersError> {
+    let (layout, path) = (&home.layout, home.layout.redis_secrets());
+    let mut secrets = load_secrets(home)?.unwrap_or_default();
+    let names = [NODE_USER, READER_USER, ADMIN_USER].map(str::to_owned);
+    let new = secrets.add_missing(&names).map_err(ServersError::io("making passwords for", &path))?;
+    if !new.is_empty() {
+        secrets.save(&path, &home.account)?;
+    }
+    let password = |user| secrets.password(user).unwrap_or_default().to_owned();
+    Ok(RedisPlace {
+        socket: layout.redis_socket(),
+        directory: layout.redis_dir(),
+        pid_file: layout.redis_pid_file(),
+        log_file: layout.redis_log(),
+        passwords: RedisPasswords {
+            node: password(NODE_USER),
+            reader: password(READER_USER),
+            admin: password(ADMIN_USER),
+        },
+        loads_append_only: layout.redis_append_only().exists(),
+    })
+}
+
+fn load_secrets(home: &Home) -> Result<Option<Secrets>, ServersError> {
+    Secrets::load(&home.layout.redis_secrets())
 }
 
 fn start_failed(home: &Home, started: &mut Started) -> ServersError {

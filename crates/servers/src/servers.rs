@@ -7,10 +7,12 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use crate::account::Account;
+use crate::binaries::{defragments, find_redis};
 use crate::error::ServersError;
 use crate::layout::Layout;
 use crate::lock::LockFile;
-use crate::options::ServersOptions;
+use crate::options::{RedisPlace, ServersOptions};
+use crate::postgres_config::forebay_conf;
 use crate::postgres_server::{self, PostgresServer};
 use crate::process::POLL;
 use crate::redis_server::{self, RedisServer};
@@ -66,6 +68,46 @@ impl PrivateServers {
     /// The canonical data directory.
     pub fn data_dir(&self) -> &std::path::Path {
         &self.home.options.data_dir
+    }
+
+    /// Where the private Redis listens and writes. Makes the users' passwords when there are none yet.
+    ///
+    /// # Errors
+    /// The passwords cannot be read or written.
+    pub fn redis_place(&self) -> Result<RedisPlace, ServersError> {
+        redis_server::place(&self.home)
+    }
+
+    /// The same servers with another configuration of Redis, for its next start.
+    #[must_use]
+    pub fn with_redis_conf(&self, conf: String) -> Self {
+        let mut options = self.home.options.clone();
+        options.redis.conf = Some(conf);
+        let (account, layout) = (self.home.account.clone(), self.home.layout.clone());
+        Self { home: Arc::new(Home { options, account, layout }) }
+    }
+
+    /// Sets `maxmemory` of the running private Redis: one that was adopted goes on with what it was started with.
+    ///
+    /// # Errors
+    /// It does not answer, or refuses.
+    pub async fn set_redis_maxmemory(&self, bytes: u64) -> Result<(), ServersError> {
+        redis_server::set_maxmemory(&self.home, bytes).await
+    }
+
+    /// The settings that the private PostgreSQL is started with, as they stand in its file.
+    #[must_use]
+    pub fn postgres_conf(&self) -> String {
+        forebay_conf(&self.home.layout, &self.home.options.postgres)
+    }
+
+    /// Whether the Redis program that would be started has active defragmentation built in. It is asked, by a start that
+    /// ends before it opens or writes anything.
+    ///
+    /// # Errors
+    /// No such program.
+    pub async fn redis_defragments(&self) -> Result<bool, ServersError> {
+        defragments(&find_redis(&self.home.options.binaries).await?).await
     }
 
     /// Adopts or starts both servers, at the same time. Both answer when this returns.

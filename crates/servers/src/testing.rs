@@ -191,10 +191,15 @@ impl TestServers {
         }
     }
 
-    /// `kill -9` of the postmaster; it is gone when this returns (its sessions follow in a moment).
+    /// `kill -9` of PostgreSQL, its sessions too; all are gone when this returns. Left alone they would go on for a moment,
+    /// and commit what they have begun.
     pub async fn kill_postgres(&self) {
         if let Some(server) = &self.postgres {
+            let sessions = process::children(server.process().pid);
             kill(server.process()).await;
+            for session in sessions {
+                kill(session).await;
+            }
         }
     }
 }

@@ -142,6 +142,12 @@ impl SlowError {
         Self { kind, doing: doing.into(), message: message.into(), sqlstate: None, cause: None }
     }
 
+    /// A server that cannot be asked, for a caller that knows why.
+    #[must_use]
+    pub fn unavailable(doing: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Unavailable, doing, message)
+    }
+
     /// Decodes what the driver reports.
     pub(crate) fn from_postgres(doing: impl Into<String>, error: tokio_postgres::Error) -> Self {
         let database_error = error.as_db_error();

@@ -9,10 +9,13 @@
 //!
 //! What is durable: when [`SlowWriter::apply`] returns, its operations are committed and flushed.
 
+pub mod conf;
 pub mod error;
+pub mod lists;
 pub mod rows;
 pub mod setup;
 
+mod census;
 mod columns;
 mod connection;
 mod copy_in;
@@ -23,6 +26,7 @@ mod session;
 mod write_log;
 mod writer;
 
+pub use census::{Census, Growth};
 pub use error::{ErrorKind, SlowError};
 pub use reader::{Counts, Reads, SlowReader, Snapshot};
 pub use rows::{BlockRow, Position, SlowOperation};

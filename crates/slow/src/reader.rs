@@ -380,11 +380,16 @@ impl<'a> Reads<'a> {
 }
 
 /// A block without its transactions, and what is kept beside it.
-type BlockParts = (Block, u64, Option<Vec<PublicKey>>, Option<Hash>);
+pub(crate) type BlockParts = (Block, u64, Option<Vec<PublicKey>>, Option<Hash>);
 
 const SELECT_BLOCKS: &str = "select id, height, version, timestamp, previous_block, number_of_transactions, total_amount, \
      total_fee, reward, payload_length, payload_hash, generator_public_key, block_signature, transactions_before, \
      forgers, delegates_digest from forebay.blocks where height between $1 and $2 order by height";
+
+/// What [`block`] reads.
+pub(crate) const BLOCK_COLUMNS: &str = "b.id, b.height, b.version, b.timestamp, b.previous_block, \
+     b.number_of_transactions, b.total_amount, b.total_fee, b.reward, b.payload_length, b.payload_hash, \
+     b.generator_public_key, b.block_signature, b.transactions_before, b.forgers, b.delegates_digest";
 
 const SELECT_TRANSACTIONS: &str = "select height, id, timestamp, sender_public_key, sender, requester_public_key, recipient, \
      amount, fee, signature, second_signature, signatures, type, asset \
@@ -394,7 +399,7 @@ const SELECT_TRANSACTION: &str = "select height, id, timestamp, sender_public_ke
      amount, fee, signature, second_signature, signatures, type, asset \
      from forebay.transactions where id = $1";
 
-fn block(row: &Columns<'_>) -> Result<BlockParts, SlowError> {
+pub(crate) fn block(row: &Columns<'_>) -> Result<BlockParts, SlowError> {
     let block = Block {
         id: BlockId::from_bigint(row.get(0)?),
         height: row.get::<i32>(1)?.unsigned_abs(),
@@ -414,7 +419,7 @@ fn block(row: &Columns<'_>) -> Result<BlockParts, SlowError> {
     Ok((block, row.get::<i64>(13)?.unsigned_abs(), row.keys(14)?, row.fixed_or_null(15, Hash::from_slice)?))
 }
 
-fn transaction(row: &Columns<'_>) -> Result<Transaction, SlowError> {
+pub(crate) fn transaction(row: &Columns<'_>) -> Result<Transaction, SlowError> {
     let type_number = u8::try_from(row.get::<i16>(12)?).unwrap_or(u8::MAX);
     let signatures = row.get::<Option<&[u8]>>(11)?.unwrap_or_default();
     Ok(Transaction {

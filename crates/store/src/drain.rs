@@ -40,9 +40,8 @@ impl Drain<'_> {
             tracing::info!(state = %head.state, "Redis has no complete state to drain");
             return Ok(position.seq);
         }
-        let (entries, damaged) = fast.outbox_until_damage().await?;
-        let damaged =
-            damaged.filter(|entry| entry.position.seq > position.seq && entry.position.seq <= until_seq);
+        let (entries, damaged) = fast.outbox_until_damage(position.seq).await?;
+        let damaged = damaged.filter(|entry| entry.position.seq <= until_seq);
         check_overlap(&entries, &position)?;
         if position.seq < until_seq && damaged.is_none() && is_older(&entries, &position, &head) {
             return Err(give_up_older(options, fast, epoch, &position, &head, entries).await);

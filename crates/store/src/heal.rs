@@ -99,7 +99,7 @@ impl Owner {
         self.redis_is_out = false;
         outcome?;
         self.progress.send_modify(|progress| progress.phase = Phase::Ready);
-        tracing::warn!(milliseconds = since.elapsed().as_millis(), "Redis is restored");
+        tracing::warn!(took_ms = crate::owner::whole_ms(since.elapsed()), "Redis is restored");
         Ok(())
     }
 
@@ -189,6 +189,7 @@ impl Owner {
         self.retention =
             Retention::after_restore(&self.options.limits, restored.kept, restored.outbox, height, round);
         self.writer.fast.raise_floor(self.position());
+        self.counts.redis_restores += 1;
         self.show();
         Ok(())
     }

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use forebay_fast::{FastTier, Operation, OutboxEntry, Position};
+use forebay_fast::{FastErrorKind, FastTier, Operation, OutboxEntry, Position};
 use forebay_ledger::block::Block;
 use forebay_slow::{BlockRow, OperationFilter, OperationKind, Reads};
 
@@ -22,11 +22,22 @@ pub(crate) struct KeptOperations {
 }
 
 impl KeptOperations {
-    /// The newest `count` up to the operation `seq`, from the outbox; fewer if it has fewer.
+    /// The newest `count` up to the operation `seq`, from the outbox; fewer if it has fewer. All of them are durable, so
+    /// what is damaged among them is no reason to stop: none is kept then, and PostgreSQL knows most of them, too.
     ///
     /// # Errors
-    /// Unavailable, corrupt.
+    /// Unavailable.
     pub(crate) async fn of_outbox(fast: &FastTier, seq: u64, count: usize) -> Result<Self, StoreError> {
+        match Self::read_outbox(fast, seq, count).await {
+            Err(StoreError::Fast(error)) if error.kind() == FastErrorKind::Corrupt => {
+                tracing::warn!(%error, "the outbox' durable entries are not carried over");
+                Ok(Self::default())
+            }
+            read => read,
+        }
+    }
+
+    async fn read_outbox(fast: &FastTier, seq: u64, count: usize) -> Result<Self, StoreError> {
         let entries = fast.outbox_entries(None, usize::MAX >> 1).await?;
         let entries = newest(entries, seq, count);
         let ids: Vec<_> = entries.iter().filter_map(block_of).collect();

@@ -72,6 +72,11 @@ fn bits_of(hash: u64) -> impl Iterator<Item = (usize, u64)> {
     })
 }
 
+/// What the filter takes after a restore of so many ids, bytes.
+pub(crate) fn bytes(ids: u64) -> u64 {
+    ids.saturating_mul(2).max(CAPACITY_MIN as u64).saturating_mul(BITS_AN_ID as u64) / 8
+}
+
 impl KnownIds {
     /// With room for twice as many.
     pub(crate) fn with_capacity(ids: u64) -> Self {

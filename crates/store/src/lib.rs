@@ -8,6 +8,7 @@
 //! PostgreSQL exactly once, in order. A refused block changes nothing in either tier.
 
 mod account_cache;
+mod awake;
 mod drain;
 mod error;
 mod guard;
@@ -15,6 +16,7 @@ mod heal;
 mod kept;
 mod known_ids;
 mod latency;
+pub mod memory;
 mod node;
 mod options;
 mod owner;
@@ -37,7 +39,7 @@ pub use latency::Quantiles;
 pub use node::{Node, Running};
 pub use options::{Limits, NodeOptions, OnHardLimit, Setup};
 pub use owner::Stopped;
-pub use progress::{Phase, PhaseProgress, Progress};
+pub use progress::{Counts, InFlight, KeptInRedis, Pace, Phase, PhaseProgress, Progress};
 pub use receipt::{Accepted, Durable, Profile};
 pub use start::Observer;
 pub use write_log::{AttemptOutcome, Failure, LoggedAttempt, WriteLog, WriteLogLimits};

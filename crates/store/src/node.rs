@@ -120,6 +120,13 @@ impl Node {
         self.progress.borrow().clone()
     }
 
+    /// Commands that wait for the loop, and how many may; whoever comes later waits for a place.
+    #[must_use]
+    pub fn commands_waiting(&self) -> (usize, usize) {
+        let places = self.commands.max_capacity();
+        (places - self.commands.capacity().min(places), places)
+    }
+
     /// Changes of [`Node::progress`] as they come.
     #[must_use]
     pub fn watch(&self) -> watch::Receiver<Progress> {

@@ -39,6 +39,8 @@ pub struct NodeOptions {
     pub rollback_dir: Option<PathBuf>,
     /// What the guard's stop means for the next start.
     pub on_hard_limit: OnHardLimit,
+    /// What the memory plan gives Redis right after the load, bytes: shown beside what it uses. 0: nobody planned.
+    pub memory_planned_bytes: u64,
     /// Where every attempt of the Syncer is written down, beside the table in PostgreSQL.
     pub write_log: Option<Arc<WriteLog>>,
 }

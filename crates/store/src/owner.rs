@@ -16,12 +16,14 @@ use forebay_slow::SlowOperation;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Interval, MissedTickBehavior};
 
+use crate::awake::AwakeClock;
 use crate::error::{Decision, StoreError, decide};
 use crate::guard::{Guard, Lag, Verdict};
 use crate::latency::Latency;
+use crate::memory::pressure::MemoryWatch;
 use crate::node::Command;
 use crate::options::NodeOptions;
-use crate::progress::{Phase, Progress};
+use crate::progress::{Counts, InFlight, Pace, Phase, Progress};
 use crate::receipt::{Accepted, Durable, Profile};
 use crate::retention::Retention;
 use crate::serve::{STEPS_SENT_MAX, Waiting};
@@ -56,6 +58,15 @@ pub(crate) enum Flight {
     Batch(usize),
     /// It was asked whether PostgreSQL still is where it was.
     Question,
+}
+
+/// A task that is ended when this is dropped.
+struct EndsWithLoop(tokio::task::JoinHandle<()>);
+
+impl Drop for EndsWithLoop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 /// What the loop does next.
@@ -96,12 +107,25 @@ pub(crate) struct Owner {
     pub(crate) durable: Durable,
     pub(crate) retention: Retention,
     pub(crate) guard: Guard,
+    /// What the guard counts by.
+    awake: AwakeClock,
+    /// Tries no more once the loop has ended: what it gave up must not be committed after all.
+    _syncer: EndsWithLoop,
     latency: Latency,
+    /// What was done since the node was ready.
+    pub(crate) counts: Counts,
+    pace: Pace,
+    progressed_at: Instant,
+    at_limit_since: Option<Instant>,
     batches: mpsc::Sender<Batch>,
     events: mpsc::Receiver<SyncEvent>,
     pub(crate) progress: watch::Sender<Progress>,
     /// Beats as long as the loop lives; replaced with the epoch.
     pub(crate) heartbeat: Heartbeat,
+    /// How full Redis is.
+    memory: MemoryWatch,
+    /// When the last command was taken: pauses count from there, whatever comes in between.
+    command_at: tokio::time::Instant,
     pub(crate) suspect: Arc<Notify>,
     pub(crate) observe: Observer,
     ticks: Interval,
@@ -121,32 +145,22 @@ impl Owner {
     ) -> (Self, watch::Receiver<Progress>) {
         let (batches, to_syncer) = mpsc::channel(1);
         let (to_loop, events) = mpsc::channel(16);
-        tokio::spawn(
-            Syncer::new(options.postgres.clone(), options.write_log.clone()).run(to_syncer, to_loop),
-        );
+        let syncer = Syncer::new(options.postgres.clone(), options.write_log.clone());
+        let syncer = EndsWithLoop(tokio::spawn(syncer.run(to_syncer, to_loop)));
         let (epoch, profile) = (started.epoch, started.profile);
         let (kept, outbox) = (started.restored.kept.clone(), started.restored.outbox.clone());
         let writer = Writer::new(&options, started, checker);
         let tip = writer.resident.tip;
         let durable =
             Durable { seq: writer.seq, height: tip.map_or(0, |tip| tip.height), id: tip.map(|tip| tip.id) };
-        let (progress, progress_seen) = watch::channel(Progress {
-            phase: Phase::Ready,
-            tip,
-            position: Position { epoch, seq: writer.seq },
-            durable,
-            lag_operations: 0,
-            lag_bytes: 0,
-            lag_since: None,
-            durable_after: None,
-            retries: 0,
-            last_error: None,
-            profile,
-        });
+        let position = Position { epoch, seq: writer.seq };
+        let (progress, progress_seen) =
+            watch::channel(Progress::of_restored(tip, position, durable, profile));
         let round = writer.resident.round.as_ref().map_or(1, |round| round.round);
         let suspect = Arc::new(Notify::new());
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let memory = MemoryWatch::start(&writer.fast, options.memory_planned_bytes);
         let heartbeat = Heartbeat::start(&writer.fast, epoch, &options, Arc::clone(&suspect));
         let owner = Self {
             writer,
@@ -163,11 +177,19 @@ impl Owner {
             durable,
             retention: Retention::after_restore(&options.limits, kept, outbox, durable.height, round),
             guard: Guard::new(options.limits),
+            awake: AwakeClock::start(),
+            _syncer: syncer,
             latency: Latency::default(),
+            counts: Counts::default(),
+            pace: Pace::default(),
+            progressed_at: Instant::now(),
+            at_limit_since: None,
             batches,
             events,
             progress,
             heartbeat,
+            command_at: tokio::time::Instant::now(),
+            memory,
             suspect,
             observe,
             ticks,
@@ -209,6 +231,7 @@ impl Owner {
             self.progress.send_modify(|progress| progress.last_error = Some(message));
             // A courtesy for the next start, which else watches the heartbeat for a while.
             let _ = self.writer.fast.release(self.writer.epoch).await;
+            self.tell_callers(error);
         }
         self.progress.send_modify(|progress| progress.phase = Phase::Stopped);
         outcome
@@ -250,10 +273,25 @@ impl Owner {
 
     fn verdict(&mut self) -> Verdict {
         let lag = Lag {
-            operations: self.tail.len() + self.writer.steps_sent(),
-            bytes: self.tail_bytes + self.writer.bytes_sent(),
+            operations: self.tail.len(),
+            bytes: self.tail_bytes,
+            steps_sent: self.writer.steps_sent(),
+            bytes_sent: self.writer.bytes_sent(),
         };
-        self.guard.observe(Instant::now(), &lag, self.is_live())
+        let now = Instant::now();
+        let verdict = self.guard.observe(self.awake.now(), &lag, self.is_live());
+        let verdict = self.memory.slowed(verdict);
+        let at_limit = lag.operations >= self.options.limits.lag_blocks_max;
+        self.at_limit_since = at_limit.then(|| self.at_limit_since.unwrap_or(now));
+        let pace = match verdict {
+            Verdict::Fine => Pace::Free,
+            Verdict::Slow(pause) => Pace::Slowed(pause),
+            Verdict::Wait | Verdict::Stop(_) => Pace::Waiting,
+        };
+        if std::mem::replace(&mut self.pace, pace) != pace {
+            self.show();
+        }
+        verdict
     }
 
     /// Whether the tip is close to the clock.
@@ -292,13 +330,14 @@ impl Owner {
         }
         let may_take = has_room && retry_at.is_none() && self.sent.len() < STEPS_SENT_MAX;
         let again = tokio::time::sleep_until(retry_at.unwrap_or_else(Instant::now).into());
+        let resume_at = self.command_at + pause;
         let command = async {
             if !pause.is_zero() {
-                tokio::time::sleep(pause).await;
+                tokio::time::sleep_until(resume_at).await;
             }
             commands.recv().await
         };
-        Ok(tokio::select! {
+        let action = tokio::select! {
             biased;
             event = self.events.recv() => event.map_or(Action::SyncerGone, Action::Synced),
             stop = stops.recv() => stop.map_or(Action::Abandoned, Action::Stop),
@@ -307,7 +346,11 @@ impl Owner {
             () = again, if retry_at.is_some() => Action::ServeAgain,
             answer = self.writer.answer(), if !is_alone => Action::Landed(answer),
             command = command, if may_take => command.map_or(Action::Abandoned, Action::Command),
-        })
+        };
+        if matches!(action, Action::Command(_)) {
+            self.command_at = tokio::time::Instant::now();
+        }
+        Ok(action)
     }
 
     fn check_invariants(&self) -> Result<(), StoreError> {
@@ -378,6 +421,8 @@ impl Owner {
             tips.push((unsynced.height, Some(unsynced.id)));
         }
         self.flight = Flight::Batch(operations.len());
+        let in_flight = InFlight { operations: operations.len(), bytes };
+        self.progress.send_modify(|progress| progress.in_flight = in_flight);
         self.send(new_seq, operations, tips).await
     }
 
@@ -395,11 +440,15 @@ impl Owner {
     /// An idle PostgreSQL is asked now and then whether it still is where it was: one that was put back to an older state
     /// must be noticed before the next block.
     async fn tick(&mut self) -> Result<(), StoreError> {
+        let memory = self.memory.latest();
+        self.progress.send_if_modified(|progress| std::mem::replace(&mut progress.memory, memory) != memory);
         self.ticks_seen = self.ticks_seen.wrapping_add(1);
         let durable_after = self.latency.quantiles();
         self.progress.send_if_modified(|progress| {
             let is_new = progress.durable_after != durable_after;
             progress.durable_after = durable_after;
+            // Nobody waits for this alone.
+            progress.looked_at = Instant::now();
             is_new
         });
         if self.flight == Flight::Idle
@@ -420,7 +469,7 @@ impl Owner {
                 self.feed_again(found).await
             }
             SyncEvent::Retrying { attempt, error, wait } => {
-                tracing::debug!(attempt, wait_ms = wait.as_millis(), "the Syncer tries again");
+                tracing::debug!(attempt, wait_ms = whole_ms(wait), "the Syncer tries again");
                 self.trouble_with_postgres(error);
                 Ok(())
             }
@@ -441,8 +490,13 @@ impl Owner {
             self.tail_bytes -= unsynced.bytes.min(self.tail_bytes);
             let took = unsynced.accepted_at.elapsed();
             self.latency.add(took);
+            self.counts.operations_durable += 1;
+            if let SlowOperation::Append(row) = &unsynced.operation {
+                self.counts.blocks_durable += 1;
+                self.counts.transactions_durable += row.block.transactions.len() as u64;
+            }
             if is_live && took > self.options.limits.durable_within {
-                let (height, took_ms) = (unsynced.height, took.as_millis());
+                let (height, took_ms) = (unsynced.height, whole_ms(took));
                 tracing::warn!(height, took_ms, "a block took long to become durable");
             }
             self.durable =
@@ -454,10 +508,19 @@ impl Owner {
                 self.durable.seq
             )));
         }
-        self.guard.progressed(Instant::now());
+        self.progressed_at = Instant::now();
+        self.guard.progressed(self.awake.now());
+        self.counts.batches_durable += u64::from(count > 0);
         self.slow_trouble = None;
         self.show();
-        self.trim(TRIM_AT_LEAST).await
+        let outcome = self.trim(TRIM_AT_LEAST).await;
+        let kept = self.retention.kept(self.durable.seq, self.durable.height);
+        // Whoever waits for the durable position has been told; nobody waits for this.
+        self.progress.send_if_modified(|progress| {
+            progress.kept = kept;
+            false
+        });
+        outcome
     }
 
     /// Removes from Redis what is durable and old enough.
@@ -468,10 +531,12 @@ impl Owner {
         let position = Position { epoch: self.writer.epoch, seq: self.durable.seq };
         let note = DurableNote { position, height: self.durable.height };
         let round = self.round();
-        let Some(trim) = self.retention.trim(note, round, least) else { return Ok(()) };
+        let underway = self.writer.blocks_underway();
+        let Some(trim) = self.retention.trim(note, round, least, &underway) else { return Ok(()) };
         reach("owner.before_trim");
         let Err(error) = self.writer.trim(&trim).await else {
             reach("owner.after_trim");
+            self.no_trouble_with_redis();
             return Ok(());
         };
         // Trimming twice is harmless; what is written again meanwhile leaves the list.
@@ -480,7 +545,7 @@ impl Owner {
             return Err(error);
         }
         tracing::warn!(%error, "Redis is trimmed later");
-        self.trouble_with_redis(&error);
+        self.trouble_with_redis(error.to_string());
         Ok(())
     }
 
@@ -491,12 +556,14 @@ impl Owner {
 
     pub(crate) fn trouble_with_postgres(&mut self, error: String) {
         self.slow_trouble = Some(error);
+        self.counts.postgres_failures += 1;
         self.progress.send_modify(|progress| progress.retries += 1);
         self.show();
     }
 
-    pub(crate) fn trouble_with_redis(&mut self, error: &StoreError) {
-        self.redis_trouble = Some(error.to_string());
+    pub(crate) fn trouble_with_redis(&mut self, error: String) {
+        self.redis_trouble = Some(error);
+        self.counts.redis_failures += 1;
         self.show();
     }
 
@@ -511,14 +578,26 @@ impl Owner {
     }
 
     pub(crate) fn show(&self) {
+        let lag_since = self.tail.front().map(|unsynced| unsynced.accepted_at);
         self.progress.send_modify(|progress| {
             progress.tip = self.writer.tip();
             progress.position = self.position();
             progress.durable = self.durable;
             progress.lag_operations = self.tail.len();
             progress.lag_bytes = self.tail_bytes;
-            progress.lag_since = self.tail.front().map(|unsynced| unsynced.accepted_at);
+            progress.lag_since = lag_since;
             progress.last_error = self.redis_trouble.clone().or_else(|| self.slow_trouble.clone());
+            progress.redis_error.clone_from(&self.redis_trouble);
+            progress.postgres_error.clone_from(&self.slow_trouble);
+            progress.redis_away_since = self.waiting.as_ref().map(|waiting| waiting.since);
+            progress.no_progress_since = lag_since.map(|since| since.max(self.progressed_at));
+            progress.at_limit_since = self.at_limit_since;
+            progress.counts = self.counts;
+            progress.pace = self.pace;
+            if !matches!(self.flight, Flight::Batch(_)) {
+                progress.in_flight = InFlight::default();
+            }
+            progress.kept = self.retention.kept(self.durable.seq, self.durable.height);
         });
     }
 
@@ -551,6 +630,11 @@ pub struct Stopped {
     pub durable: Durable,
     /// Operations that stayed in the outbox; the next start drains them.
     pub left_in_outbox: usize,
+}
+
+/// For the log: its numbers have 64 bits.
+pub(crate) fn whole_ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn syncer_gone() -> StoreError {

@@ -3,7 +3,7 @@
 //!
 //! It is the only one that writes, so what it keeps cannot be stale: an epoch that was lost makes the next step fail, and
 //! a restore replaces all of it. Bounded by the number of delegates, each of which paid for its registration, by the
-//! account cache's limit, and by three bytes a transaction.
+//! account cache's limit, and by six bytes a transaction; the memory plan counts them.
 //!
 //! It follows a step when it is sent, and goes back when the step was not done.
 
@@ -13,9 +13,15 @@ use forebay_ledger::account::Account;
 use forebay_ledger::ids::hashing::IdHash;
 use forebay_ledger::ids::{Address, TransactionId};
 use forebay_ledger::state::{ChangeSet, Needs, RoundChange, RoundState, StateView, Tip};
+use forebay_slow::Counts;
 
-use crate::account_cache::AccountCache;
-use crate::known_ids::KnownIds;
+use crate::account_cache::{self, AccountCache};
+use crate::known_ids::{self, KnownIds};
+
+/// What a node remembers of a chain of this size, at most, bytes; the delegates' few are in its own need.
+pub(crate) fn bytes_max(counts: &Counts) -> u64 {
+    account_cache::bytes_max(counts.accounts) + known_ids::bytes(counts.transactions)
+}
 
 /// The part of the state that every block needs.
 #[derive(Debug, Clone, Default)]

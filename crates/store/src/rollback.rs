@@ -6,11 +6,11 @@
 //! a feed, so that `forebay replay` can give them back to the chain.
 
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, BufWriter, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use forebay_ledger::ids::{BlockId, Height};
-use forebay_ledger::json::block_to_value;
+use forebay_ledger::json::{block_from_value, block_to_value};
 use forebay_ledger::profile::NetworkProfile;
 use forebay_slow::SlowOperation;
 use serde_json::{Value, json};
@@ -126,7 +126,11 @@ pub(crate) struct Order {
 }
 
 /// The orders that stand for this chain, oldest first.
-pub(crate) fn orders(directory: &Path, profile: &NetworkProfile) -> io::Result<Vec<Order>> {
+///
+/// # Errors
+/// A file cannot be read, is not whole, or is another chain's: it records what would be given up, so nothing is given up
+/// by one that lost a part.
+pub(crate) fn orders(directory: &Path, profile: &NetworkProfile, genesis: BlockId) -> io::Result<Vec<Order>> {
     let entries = match fs::read_dir(directory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         other => other?,
@@ -136,27 +140,59 @@ pub(crate) fn orders(directory: &Path, profile: &NetworkProfile) -> io::Result<V
         let path = entry?.path();
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         if name.starts_with(PREFIX) && name.ends_with(SUFFIX) {
-            let (chain, epoch, seq) = header_of(&path)?;
-            if chain == profile.name {
-                found.push(Order { path, epoch, seq });
-            }
+            let order = read_whole(&path, profile, genesis).map_err(|problem| {
+                io::Error::other(format!(
+                    "{}: {problem}; nothing is given up by it: put the whole file back, or move it elsewhere to have drained \
+                     what Redis still has",
+                    path.display()
+                ))
+            })?;
+            found.extend(order);
         }
     }
     found.sort_by_key(|order| (order.epoch, order.seq));
     Ok(found)
 }
 
-fn header_of(path: &Path) -> io::Result<(String, u64, u64)> {
-    let mut line = String::new();
-    BufReader::new(File::open(path)?).read_line(&mut line)?;
-    let header: Value = serde_json::from_str(&line).map_err(io::Error::other)?;
-    let field = |name: &str| header.get("rollback").and_then(|rollback| rollback.get(name));
-    let number = |name: &str| {
-        let missing = || io::Error::other(format!("{}: its header has no number \"{name}\"", path.display()));
-        field(name).and_then(Value::as_u64).ok_or_else(missing)
+/// An order of this chain whose record is whole; `None`: it is another network's.
+fn read_whole(path: &Path, profile: &NetworkProfile, genesis: BlockId) -> Result<Option<Order>, String> {
+    let text = fs::read(path).map_err(|error| error.to_string())?;
+    let mut lines = text.split(|byte| *byte == b'\n').enumerate();
+    let json = |at: usize, line: &[u8]| -> Result<Value, String> {
+        serde_json::from_slice(line).map_err(|error| format!("line {}: {error}", at + 1))
     };
-    let chain = field("chain").and_then(Value::as_str).unwrap_or_default().to_owned();
-    Ok((chain, number("epoch")?, number("seq")?))
+    let (at, first) = lines.next().unwrap_or_default();
+    let first = json(at, first)?;
+    let header = first.get("rollback").ok_or("line 1: it is no rollback file's header")?;
+    let number = |name: &str| {
+        let missing = || format!("line 1: there is no number \"{name}\"");
+        header.get(name).and_then(Value::as_u64).ok_or_else(missing)
+    };
+    if header.get("chain").and_then(Value::as_str) != Some(&profile.name) {
+        return Ok(None);
+    }
+    if header.get("genesis").and_then(Value::as_str) != Some(&genesis.to_string()) {
+        return Err("line 1: it was made for a chain with another genesis block".to_owned());
+    }
+    let (epoch, seq, through) = (number("epoch")?, number("seq")?, number("throughSeq")?);
+    let missing_to = header.get("missingSeqs").and_then(|missing| missing.get("to")).and_then(Value::as_u64);
+    let mut last = missing_to.unwrap_or(seq);
+    for (at, line) in lines.filter(|(_, line)| !line.is_empty()) {
+        let operation = json(at, line)?;
+        if operation.get("seq").and_then(Value::as_u64) != Some(last + 1) {
+            return Err(format!("line {}: it is not the operation {}", at + 1, last + 1));
+        }
+        if let Some(block) = operation.get("block") {
+            block_from_value(block, profile).map_err(|error| format!("line {}: {error}", at + 1))?;
+        } else if operation.get("op").and_then(Value::as_str) != Some("pop") {
+            return Err(format!("line {}: it is neither a block nor a pop", at + 1));
+        }
+        last += 1;
+    }
+    if last != through {
+        return Err(format!("it ends with operation {last}, its header says {through}"));
+    }
+    Ok(Some(Order { path: path.to_owned(), epoch, seq }))
 }
 
 /// The order was carried out: from now on the file is a record only. Durable when it returns.
@@ -208,14 +244,40 @@ mod tests {
         let written = write(directory.path(), &profile, BlockId(1), base, 18, &[pop(18)]).unwrap();
         assert_eq!(written.file_name().unwrap(), "rollback-3-17.jsonl");
         let order = Order { path: written.clone(), epoch: 3, seq: 17 };
-        assert_eq!(orders(directory.path(), &profile).unwrap(), [order]);
+        assert_eq!(orders(directory.path(), &profile, BlockId(1)).unwrap(), [order]);
         let other = NetworkProfile { name: "another".to_owned(), ..profile.clone() };
-        assert_eq!(orders(directory.path(), &other).unwrap(), Vec::<Order>::new());
+        assert_eq!(orders(directory.path(), &other, BlockId(1)).unwrap(), Vec::<Order>::new());
         let text = fs::read_to_string(&written).unwrap();
         assert!(text.lines().next().unwrap().contains("\"baseId\":\"9\""), "{text}");
         assert_eq!(text.lines().count(), 2);
         mark_done(&written).unwrap();
-        assert_eq!(orders(directory.path(), &profile).unwrap(), Vec::<Order>::new());
+        assert_eq!(orders(directory.path(), &profile, BlockId(1)).unwrap(), Vec::<Order>::new());
+    }
+
+    #[test]
+    fn an_order_whose_record_lost_a_part_is_not_obeyed() {
+        let directory = tempfile::tempdir().unwrap();
+        let profile = NetworkProfile::built_in("rise-devnet").unwrap();
+        let base = Base { epoch: 3, seq: 17, height: 5, id: Some(BlockId(9)) };
+        let path =
+            write(directory.path(), &profile, BlockId(1), base, 20, &[pop(18), pop(19), pop(20)]).unwrap();
+        let whole = fs::read_to_string(&path).unwrap();
+        assert_eq!(orders(directory.path(), &profile, BlockId(1)).unwrap().len(), 1);
+        let lines: Vec<&str> = whole.lines().collect();
+        for (damaged, named) in [
+            (String::new(), "line 1"),
+            ("{}".to_owned(), "header"),
+            (lines[0].to_owned(), "ends with operation 17"),
+            (lines[..3].join("\n"), "ends with operation 19"),
+            (whole[..whole.len() - 9].to_owned(), "line 4"),
+            ([lines[0], lines[2], lines[3]].join("\n"), "line 2: it is not the operation 18"),
+            ([lines[0], lines[1], "garbage", lines[3]].join("\n"), "line 3"),
+            (whole.replacen("\"genesis\":\"1\"", "\"genesis\":\"2\"", 1), "another genesis"),
+        ] {
+            fs::write(&path, &damaged).unwrap();
+            let refused = orders(directory.path(), &profile, BlockId(1)).unwrap_err().to_string();
+            assert!(refused.contains(named) && refused.contains("rollback-3-17.jsonl"), "{named}: {refused}");
+        }
     }
 
     #[test]
@@ -224,6 +286,6 @@ mod tests {
         let base = Base { epoch: 1, seq: 1, height: 1, id: None };
         let missing = Path::new("/nowhere/at/all");
         assert!(write(missing, &profile, BlockId(1), base, 1, &[]).is_err());
-        assert_eq!(orders(missing, &profile).unwrap(), Vec::<Order>::new());
+        assert_eq!(orders(missing, &profile, BlockId(1)).unwrap(), Vec::<Order>::new());
     }
 }

@@ -3,11 +3,12 @@
 use std::time::Instant;
 
 use forebay_failpoint::reach;
-use forebay_fast::FastError;
+use forebay_fast::{FastError, FastErrorKind};
 use forebay_ledger::block::Block;
 use forebay_ledger::ids::{BlockId, Height};
 use forebay_ledger::verify::CheckedBlock;
 use forebay_slow::{SlowOperation, SlowReader};
+use tracing::Instrument as _;
 
 use crate::error::{Decision, StoreError, decide};
 use crate::node::{Command, Reply, Request, gone};
@@ -20,7 +21,7 @@ use crate::writer::Step;
 /// PostgreSQL, watches its limits and hears a stop.
 pub(crate) struct Waiting {
     command: Command,
-    since: Instant,
+    pub(crate) since: Instant,
     back_off: BackOff,
     pub(crate) retry_at: Instant,
 }
@@ -104,9 +105,9 @@ impl Owner {
             match self.healed_from(error).await {
                 Ok(true) => outcome = self.carry_out(&waiting.command.request).await,
                 Ok(false) => {}
-                // The caller is told, too, why the node stops.
                 Err(fatal) => {
-                    let _ = waiting.command.reply.send(Err(told(&fatal)));
+                    // The caller is told, too, why the node stops.
+                    let _ = waiting.command.reply.send(Err(told_again(&fatal)));
                     return Err(fatal);
                 }
             }
@@ -114,16 +115,21 @@ impl Owner {
         match &outcome {
             Err(error) if is_redis_away(error) && waiting.since.elapsed() <= self.redis_away_max() => {
                 tracing::warn!(%error, "a caller waits for Redis");
-                self.trouble_with_redis(error);
                 waiting.retry_at = Instant::now() + waiting.back_off.next(false);
+                let error = error.to_string();
                 self.waiting = Some(waiting);
+                self.trouble_with_redis(error);
                 return Ok(());
             }
             Err(error) if decide(error) == Decision::RetrySlowly => {
                 tracing::error!(%error, "Redis lacks room");
-                self.trouble_with_redis(error);
+                self.trouble_with_redis(error.to_string());
             }
             Ok(_) => self.no_trouble_with_redis(),
+            Err(error) if decide(error) == Decision::Refuse => {
+                self.counts.requests_refused += 1;
+                self.show();
+            }
             Err(_) => {}
         }
         answer(waiting.command.reply, outcome)
@@ -139,13 +145,25 @@ impl Owner {
         }
     }
 
-    async fn carry_out(&mut self, request: &Request) -> Result<Accepted, StoreError> {
-        self.writer.confirm_run().await?;
-        self.settle().await?;
-        match request {
-            Request::Apply { block, now } => self.apply((**block).clone(), *now).await,
-            Request::TakeBack { to_height } => self.take_back_to(*to_height).await,
+    /// Every caller that still waits learns why the node stops.
+    pub(crate) fn tell_callers(&mut self, error: &StoreError) {
+        let waiting = self.waiting.take().map(|waiting| waiting.command);
+        for command in waiting.into_iter().chain(self.sent.drain(..)).chain(self.again.drain(..)) {
+            let _ = command.reply.send(Err(told_again(error)));
         }
+    }
+
+    async fn carry_out(&mut self, request: &Request) -> Result<Accepted, StoreError> {
+        let span = span_of(request);
+        let work = async {
+            self.writer.confirm_run().await?;
+            self.settle().await?;
+            match request {
+                Request::Apply { block, now } => self.apply((**block).clone(), *now).await,
+                Request::TakeBack { to_height } => self.take_back_to(*to_height).await,
+            }
+        };
+        work.instrument(span).await
     }
 
     /// Takes in steps whose answers were lost, as far as they were done.
@@ -230,11 +248,20 @@ impl Owner {
 
     pub(crate) fn accepted(&mut self, step: Step) -> Accepted {
         let (height, id) = (step.height, step.id);
+        self.counts.operations_accepted += 1;
         match &step.operation {
-            SlowOperation::Append(_) => self.retention.applied(step.position, height, id),
-            SlowOperation::TakeBack { .. } => self.retention.taken_back(step.position, self.round()),
+            SlowOperation::Append(row) => {
+                self.counts.blocks_accepted += 1;
+                self.counts.transactions_accepted += row.block.transactions.len() as u64;
+                self.retention.applied(step.position, height, id);
+            }
+            SlowOperation::TakeBack { .. } => {
+                self.counts.blocks_taken_back += 1;
+                self.retention.taken_back(step.position, self.round());
+            }
         }
         let position = step.position;
+        tracing::debug!(seq = position.seq, height, "accepted");
         self.push(step);
         self.show();
         Accepted { id, height, position, is_new: true, profile: self.profile }
@@ -305,7 +332,10 @@ impl Owner {
         let target = self.block_in_postgres(to_height).await?.ok_or_else(|| {
             StoreError::Disagreement(format!("PostgreSQL has no block at height {to_height}"))
         })?;
+        let blocks = self.writer.tip_height().saturating_sub(to_height);
         let step = self.writer.rewind(to_height, target.id).await?;
+        self.counts.operations_accepted += 1;
+        self.counts.blocks_taken_back += u64::from(blocks);
         tracing::info!(to_height, "rewinding: PostgreSQL takes blocks back, then Redis is restored");
         reach("owner.rewind_accepted");
         self.push(step);
@@ -322,14 +352,29 @@ impl Owner {
     }
 }
 
+/// What log lines about a request are said within.
+fn span_of(request: &Request) -> tracing::Span {
+    match request {
+        Request::Apply { block, .. } => {
+            let block = block.block();
+            tracing::info_span!("block", id = %block.id, transactions = block.transactions.len())
+        }
+        Request::TakeBack { to_height } => tracing::info_span!("take_back", to_height),
+    }
+}
+
 /// Answers a caller. A failure that is not the caller's alone stops the node, after the caller was told.
 fn answer(reply: Reply, outcome: Result<Accepted, StoreError>) -> Result<(), StoreError> {
     let fatal = match &outcome {
         Err(error) => match decide(error) {
             Decision::Refuse | Decision::RetrySlowly => None,
             // PostgreSQL could not be asked about an older block, or about another run of Redis: nothing was done.
-            Decision::Retry | Decision::Ask if matches!(error, StoreError::Slow(_)) => None,
-            Decision::Stop | Decision::Ask | Decision::Retry => Some(told(error)),
+            Decision::Retry | Decision::Ask
+                if matches!(error, StoreError::Slow(_)) || is_another_run(error) =>
+            {
+                None
+            }
+            Decision::Stop | Decision::Ask | Decision::Retry => Some(told_again(error)),
         },
         Ok(_) => None,
     };
@@ -338,8 +383,8 @@ fn answer(reply: Reply, outcome: Result<Accepted, StoreError>) -> Result<(), Sto
     fatal.map_or(Ok(()), Err)
 }
 
-/// Why the node stops, a second time. Some keep their own kind, and with it their exit code.
-fn told(error: &StoreError) -> StoreError {
+/// Why the node stops, for a second listener. These keep their own kind, and with it their exit code.
+fn told_again(error: &StoreError) -> StoreError {
     match error {
         StoreError::TooFarBehind(message) => StoreError::TooFarBehind(message.clone()),
         StoreError::Held(message) => StoreError::Held(message.clone()),
@@ -350,4 +395,8 @@ fn told(error: &StoreError) -> StoreError {
 /// Away, or just back and not made sure of.
 fn is_redis_away(error: &StoreError) -> bool {
     matches!(error, StoreError::Fast(_)) && matches!(decide(error), Decision::Retry | Decision::Ask)
+}
+
+fn is_another_run(error: &StoreError) -> bool {
+    matches!(error, StoreError::Fast(error) if error.kind() == FastErrorKind::AnotherRun)
 }

@@ -125,7 +125,7 @@ async fn take_in(
     let until_seq = orders.iter().map(|order| order.seq).min().unwrap_or(u64::MAX);
     let drained_seq = Drain { options, fast, epoch, until_seq, told }.run(position).await?;
     reach("start.drained");
-    let carried = Arc::new(carry(options, fast, drained_seq).await);
+    let carried = Arc::new(carry(options, fast, drained_seq).await?);
     let restored = RestoreFrom {
         carried,
         fast,
@@ -156,26 +156,19 @@ async fn displaced(fast: &FastTier, epoch: u64) -> Option<StoreError> {
     )))
 }
 
-/// The newest durable operations as Redis still has them. Whatever keeps them from being read is no reason not to start:
-/// PostgreSQL knows most of them, too.
-async fn carry(options: &NodeOptions, fast: &FastTier, seq: u64) -> KeptOperations {
-    let is_whole = match fast.head().await {
-        Ok(head) => matches!(head.state, State::Ready | State::Rewinding),
-        Err(_) => false,
-    };
-    if !is_whole {
-        return KeptOperations::default();
+/// The newest durable operations, as far as Redis still has its state.
+async fn carry(options: &NodeOptions, fast: &FastTier, seq: u64) -> Result<KeptOperations, StoreError> {
+    if !matches!(fast.head().await?.state, State::Ready | State::Rewinding) {
+        return Ok(KeptOperations::default());
     }
-    KeptOperations::of_outbox(fast, seq, options.limits.outbox_kept).await.unwrap_or_else(|error| {
-        tracing::warn!(%error, "the outbox' durable entries are not carried over");
-        KeptOperations::default()
-    })
+    KeptOperations::of_outbox(fast, seq, options.limits.outbox_kept).await
 }
 
 /// Rollback files that no start has obeyed yet.
 fn standing_orders(options: &NodeOptions) -> Result<Vec<Order>, StoreError> {
     let Some(directory) = &options.rollback_dir else { return Ok(Vec::new()) };
-    rollback::orders(directory, &options.profile).map_err(|error| order_failed(directory, &error))
+    rollback::orders(directory, &options.profile, options.genesis.id)
+        .map_err(|error| order_failed(directory, &error))
 }
 
 /// Orders whose operations a later epoch has taken over are void: they were drained, and more was accepted since.
@@ -261,17 +254,19 @@ async fn claim(options: &NodeOptions, fast: &FastTier, own: &AtomicU64) -> Resul
         .into_iter()
         .max();
     let epoch = highest.unwrap_or(0) + 1;
-    let at_the_same_moment = |error: &dyn std::fmt::Display| {
-        StoreError::Held(format!("another node took the chain at the same moment ({error})"))
-    };
-    fast.claim(owner.as_ref(), epoch, &options.holder).await.map_err(|error| match error.kind() {
-        FastErrorKind::Fenced => at_the_same_moment(&error),
-        _ => error.into(),
-    })?;
+    if let Err(error) = fast.claim(owner.as_ref(), epoch, &options.holder).await {
+        // A heartbeat since, or another node's claim: whoever that is has the chain.
+        return Err(match fast.owner().await {
+            Ok(Some(owner)) if error.kind() == FastErrorKind::Fenced => held_by(&owner.holder),
+            _ => error.into(),
+        });
+    }
     own.store(epoch, Ordering::Relaxed);
     reach("start.claimed_redis");
     let position = slow.take_over(position.epoch, epoch).await.map_err(|error| match error.kind() {
-        SlowErrorKind::Fenced => at_the_same_moment(&error),
+        SlowErrorKind::Fenced => {
+            StoreError::Held(format!("another node took the chain at the same moment ({error})"))
+        }
         _ => error.into(),
     })?;
     tracing::info!(epoch, seq = position.seq, height = position.height, "the chain is ours");
@@ -297,15 +292,19 @@ async fn wait_for_silence(
         if now.as_ref() != seen
             && let Some(holder) = now.as_ref().or(seen).map(|owner| &owner.holder)
         {
-            return Err(StoreError::Held(format!(
-                "the chain is held by process {} on {} since {}; its heartbeat goes on",
-                holder.pid,
-                holder.host,
-                ago(holder.since_ms)
-            )));
+            return Err(held_by(holder));
         }
     }
     Ok(())
+}
+
+fn held_by(holder: &Holder) -> StoreError {
+    StoreError::Held(format!(
+        "the chain is held by process {} on {} since {}; its heartbeat goes on",
+        holder.pid,
+        holder.host,
+        ago(holder.since_ms)
+    ))
 }
 
 /// `12 minutes ago`, for people.

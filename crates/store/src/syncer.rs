@@ -11,8 +11,10 @@ use forebay_failpoint::reach;
 use forebay_slow::{Committed, ErrorKind, Position, SlowOperation, SlowWriter};
 use tokio::sync::mpsc;
 use tokio_postgres::Config;
+use tracing::Instrument as _;
 
 use crate::error::{Decision, StoreError, decide};
+use crate::owner::whole_ms;
 use crate::write_log::{AttemptOutcome, Failure, LoggedAttempt, LoggedTip, WriteLog};
 
 /// Operations to be committed in one transaction. Without operations: a question whether PostgreSQL still is where it was.
@@ -104,7 +106,7 @@ impl Syncer {
     /// Commits batches until there are none, or one fails for good.
     pub(crate) async fn run(mut self, mut batches: mpsc::Receiver<Batch>, events: mpsc::Sender<SyncEvent>) {
         while let Some(batch) = batches.recv().await {
-            let event = match self.commit(&batch, &events).await {
+            let event = match self.commit(&batch, &events).instrument(span_of(&batch)).await {
                 Ok(Outcome::Committed(_) | Outcome::Durable) => SyncEvent::Durable { seq: batch.new_seq },
                 Ok(Outcome::Behind(found)) => SyncEvent::Behind { found },
                 Ok(Outcome::Unanswered(error)) => SyncEvent::Unanswered { error },
@@ -197,7 +199,7 @@ impl Syncer {
             }
             self.record(&attempt, AttemptOutcome::Retry(Failure::from(&error)));
             let wait = back_off.next(decision == Decision::RetrySlowly);
-            tracing::warn!(attempt = back_off.attempt(), wait_ms = wait.as_millis(), %error, "PostgreSQL did not take a batch; trying again");
+            tracing::warn!(attempt = back_off.attempt(), wait_ms = whole_ms(wait), %error, "PostgreSQL did not take a batch; trying again");
             let event = SyncEvent::Retrying { attempt: back_off.attempt(), error: error.to_string(), wait };
             if events.send(event).await.is_err() {
                 return Err(StoreError::Stopped(
@@ -248,6 +250,20 @@ impl Syncer {
             outcome,
         });
     }
+}
+
+/// What log lines about a batch are said within; a question is none.
+fn span_of(batch: &Batch) -> tracing::Span {
+    if batch.operations.is_empty() {
+        return tracing::Span::none();
+    }
+    tracing::info_span!(
+        "batch",
+        epoch = batch.epoch,
+        from_seq = batch.expected_seq + 1,
+        to_seq = batch.new_seq,
+        operations = batch.operations.len()
+    )
 }
 
 /// The rows themselves are refused, and will be again.

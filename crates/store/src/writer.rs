@@ -5,7 +5,7 @@
 //! the one before it), and the Writer goes back. When Redis' answer is lost, the steps are kept, and Redis is asked what it
 //! has before anything else is tried. Waiting is the loop's business.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ use forebay_ledger::verify::{CheckedBlock, needs};
 use forebay_slow::{BlockRow, SlowOperation, SlowReader};
 use tokio_postgres::Config;
 
-use crate::error::StoreError;
+use crate::error::{Decision, StoreError, decide};
 use crate::options::NodeOptions;
 use crate::resident::{BlockView, Resident};
 use crate::start::Started;
@@ -108,6 +108,12 @@ impl Writer {
     /// Bytes of their blocks.
     pub(crate) fn bytes_sent(&self) -> usize {
         self.sent.iter().map(|sent| sent.step.bytes).sum()
+    }
+
+    /// Blocks whose bodies Redis may have got and which are not accepted: nothing of theirs may be removed.
+    pub(crate) fn blocks_underway(&self) -> HashSet<BlockId> {
+        let sent = self.sent.iter().map(|sent| &sent.step);
+        sent.chain(self.unsettled.iter().map(|unsettled| &unsettled.step)).map(|step| step.id).collect()
     }
 
     /// The tip that Redis has acknowledged.
@@ -356,10 +362,20 @@ impl Writer {
     /// Another run of Redis may have begun with a copy from before somebody took the chain over; PostgreSQL knows.
     ///
     /// # Errors
-    /// Held: somebody did. Unavailable: it is not known yet.
+    /// Held: somebody did. AnotherRun: PostgreSQL cannot tell now.
     pub(crate) async fn confirm_run(&self) -> Result<(), StoreError> {
         let Some(run) = self.fast.unknown_run() else { return Ok(()) };
-        let position = SlowReader::connect(&self.postgres).await?.reads().position().await?;
+        let asked = async { SlowReader::connect(&self.postgres).await?.reads().position().await };
+        let position = match asked.await.map_err(StoreError::from) {
+            Ok(position) => position,
+            Err(error)
+                if matches!(decide(&error), Decision::Retry | Decision::Ask | Decision::RetrySlowly) =>
+            {
+                let doing = format!("wait for PostgreSQL ({error})");
+                return Err(FastError::AnotherRun { doing, run_id: run }.into());
+            }
+            Err(error) => return Err(error),
+        };
         if position.epoch > self.epoch {
             return Err(StoreError::Held(format!(
                 "another node took the chain over with epoch {}, and this Redis does not know it",

@@ -1,6 +1,8 @@
 //! The state depends on the chain and on nothing else: not on batch sizes, restarts, or who computed it.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use forebay_store::Limits;
@@ -122,6 +124,34 @@ async fn the_writer_waits_at_the_lag_limit_and_goes_on_when_postgres_is_back() {
     assert_eq!((&mut eleventh).await.unwrap().height, 12);
     drop(eleventh);
     node.settle().await;
+    node.stop().await.unwrap();
+}
+
+/// A step that is acknowledged while a read's answer is on its way does not make that answer stale.
+#[tokio::test(flavor = "multi_thread")]
+async fn readers_beside_a_writer_get_every_answer() {
+    let Some(chain) = OracleChain::first() else { return };
+    let bench = Bench::new(chain.profile.clone(), chain.genesis.clone()).await;
+    let node = bench.start().await.unwrap();
+    let ended = Arc::new(AtomicBool::new(false));
+    let readers: Vec<_> = (0..4)
+        .map(|_| {
+            let (tier, ended) = (node.node.fast().clone(), Arc::clone(&ended));
+            tokio::spawn(async move {
+                let mut answers = 0;
+                while !ended.load(Ordering::SeqCst) {
+                    tier.counts().await.unwrap();
+                    answers += 1;
+                }
+                answers
+            })
+        })
+        .collect();
+    node.apply_all(&chain.blocks[..300]).await;
+    ended.store(true, Ordering::SeqCst);
+    for reader in readers {
+        assert!(reader.await.unwrap() > 0);
+    }
     node.stop().await.unwrap();
 }
 

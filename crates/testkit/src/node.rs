@@ -67,6 +67,7 @@ impl Bench {
             rollback_dir: None,
             on_hard_limit: OnHardLimit::default(),
             write_log: None,
+            memory_planned_bytes: 0,
         };
         Self { servers, options }
     }

@@ -59,6 +59,9 @@ impl Driver {
         // Blocks before it that got no answer are done too: this one stands on them.
         let number = self.seq + (place + 1).saturating_sub(self.acked) as u64;
         let newest = self.seq + was_sent.max(place + 1).saturating_sub(self.acked) as u64;
+        if done.known && self.is_from_before_a_lost_take_back(block.id, done) {
+            return self.found_at(place + 1, done, "takeBackLost");
+        }
         let fits = match done.known {
             false => done.seq == number,
             true => (number..=newest).contains(&done.seq) && place < was_sent,
@@ -89,6 +92,14 @@ impl Driver {
         Ok(())
     }
 
+    /// A volatile Redis that died with the node forgets a take-back that PostgreSQL did not get: the block stands where it
+    /// stood before.
+    fn is_from_before_a_lost_take_back(&self, block: BlockId, done: &Done) -> bool {
+        let events = self.history.lock();
+        events.redis_forgot_after.is_some_and(|after| after < self.seq)
+            && events.accepted_at.get(&block) == Some(&done.seq)
+    }
+
     /// Sends a block of the chain again: it is known, and nothing is done.
     pub(super) async fn send_again(&mut self) -> anyhow::Result<u64> {
         let below = usize::try_from(self.random.between(0, SENT_AGAIN_MAX)).unwrap_or_default();
@@ -99,7 +110,7 @@ impl Driver {
         let (height, id) = self.at(place);
         match self.ask(place).await {
             Outcome::Done(done) if done.known && done.id == id.to_string() && done.height == height => {
-                self.view.send_modify(|view| view.operations += 1);
+                self.acknowledged_one();
             }
             Outcome::Done(done) => {
                 bail!("block {id} at height {height}, sent again, was answered as {done:?}")
@@ -142,9 +153,7 @@ impl Driver {
             events.acknowledged = (self.epoch, self.seq);
             events.tips.insert(self.seq, tip);
         }
-        self.view.send_modify(|view| {
-            view.operations += 1;
-            view.height = height;
-        });
+        self.acknowledged_one();
+        self.view.send_modify(|view| view.height = height);
     }
 }

@@ -42,6 +42,8 @@ const SENT_AGAIN_MAX: u64 = 30;
 pub struct Order {
     /// Where the node that holds the chain takes operations.
     pub feed: PathBuf,
+    /// Which process that is, counted.
+    pub node: u64,
     /// Finish what is under way, and rest.
     pub rest: bool,
     /// Which operations.
@@ -69,6 +71,8 @@ pub enum Wish {
 pub struct View {
     /// Operations acknowledged so far.
     pub operations: u64,
+    /// Which process acknowledged the last of them. Answers of one that ended may be read long after its end.
+    pub node: u64,
     /// The last acknowledged block's height.
     pub height: Height,
     /// Nothing is under way.
@@ -116,6 +120,8 @@ pub struct Driver {
     seq: u64,
     epoch: u64,
     feed: Option<Feed>,
+    /// Which process the connection leads to.
+    node: u64,
     /// The connection is new, and may lead to a node that was rolled back.
     is_unsure: bool,
     /// Rollback files that explained something already.
@@ -151,6 +157,7 @@ impl Driver {
             seq: 0,
             epoch: 0,
             feed: None,
+            node: 0,
             is_unsure: false,
             records_used: 0,
             orders,
@@ -257,7 +264,7 @@ impl Driver {
                         let mut events = self.history.lock();
                         events.durable_seq = events.durable_seq.max(done.seq);
                     }
-                    self.view.send_modify(|view| view.operations += 1);
+                    self.acknowledged_one();
                     return Ok(0);
                 }
                 // What was accepted and is recorded as rolled back shows at the next block.
@@ -266,6 +273,14 @@ impl Driver {
                 Outcome::Unknown => tokio::time::sleep(AGAIN).await,
             }
         }
+    }
+
+    /// One operation more is acknowledged by the node that the connection leads to.
+    fn acknowledged_one(&self) {
+        self.view.send_modify(|view| {
+            view.operations += 1;
+            view.node = self.node;
+        });
     }
 
     /// Height and id after so many blocks.

@@ -54,9 +54,12 @@ impl Driver {
             return Some(feed);
         }
         loop {
-            let socket = self.orders.borrow_and_update().feed.clone();
+            let (socket, node) = {
+                let order = self.orders.borrow_and_update();
+                (order.feed.clone(), order.node)
+            };
             if let Ok(feed) = Feed::connect(&socket).await {
-                self.is_unsure = true;
+                (self.is_unsure, self.node) = (true, node);
                 return Some(feed);
             }
             tokio::time::sleep(POLL).await;

@@ -15,15 +15,16 @@ const EXIT_TOO_FAR_BEHIND: i32 = 8;
 const LAG_MAX: u64 = 30;
 /// Blocks that were accepted before PostgreSQL was killed, their answers not read yet: as many as are sent at once.
 const LAG_SLACK: u64 = 8;
-/// Blocks accepted without PostgreSQL, so that there is something to give up or to keep.
-const ACCEPTED_WITHOUT: u64 = 5;
+/// Blocks accepted after PostgreSQL's end, so that there is something to give up or to keep. More than are sent at once: the
+/// first answers may be of blocks that it got.
+const ACCEPTED_WITHOUT: u64 = 12;
 
 impl Supervisor {
     /// The time without progress is over; what is accepted is given up on the record, or kept.
     pub(super) async fn hard_limit(&mut self, then: &str) -> anyhow::Result<Performed> {
         self.restart_node_with(&[("LIMITS__NO_PROGRESS_SECONDS_MAX", "2"), ("ON_HARD_LIMIT", then)]).await?;
         let rolled_back = self.rolled_back();
-        self.servers.kill_and_wait(Server::Postgres).await?;
+        self.kill_postgres_under_blocks().await?;
         self.ends_too_far_behind().await?;
         self.servers.ensure(Server::Postgres).await?;
         self.start_node(self.slot)?;
@@ -48,7 +49,7 @@ impl Supervisor {
         self.restart_node_with(&[("LIMITS__NO_PROGRESS_SECONDS_MAX", "2")]).await?;
         let rolled_back = self.rolled_back();
         self.servers.fill_disk(Disk::Node(self.slot))?;
-        self.servers.kill_and_wait(Server::Postgres).await?;
+        self.kill_postgres_under_blocks().await?;
         self.ends_too_far_behind().await?;
         self.servers.free_disk(Disk::Node(self.slot))?;
         self.servers.ensure(Server::Postgres).await?;

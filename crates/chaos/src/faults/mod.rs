@@ -5,6 +5,7 @@ mod limits;
 mod nodes;
 mod older;
 mod processes;
+mod rewinds;
 mod room;
 
 use std::time::Duration;
@@ -55,6 +56,9 @@ impl Supervisor {
             Kind::KillAll => self.kill_all(hold).await?,
             Kind::KillNodeWithoutPostgres => self.kill_node_without_postgres(hold).await?,
             Kind::KillNodeStarting => self.kill_node_starting(fault).await?,
+            Kind::KillNodeRewinding => self.kill_node_rewinding(fault, hold).await?,
+            Kind::KillRedisRewinding => self.kill_server_rewinding(Server::Redis, fault, hold).await?,
+            Kind::KillPostgresRewinding => self.kill_server_rewinding(Server::Postgres, fault, hold).await?,
             Kind::RestartNode => self.restart_node().await?,
             Kind::StopWithoutPostgres => self.stop_without_postgres().await?,
             Kind::StopTwice => self.stop_twice().await?,

@@ -51,11 +51,11 @@ impl Supervisor {
         self.servers.ensure(Server::Postgres).await
     }
 
-    /// Killed in three phases of its start, which the choice names; a short phase may be over when we look.
+    /// Killed in two phases of its start, which the choice names; a short phase may be over when we look.
     pub(super) async fn kill_node_starting(&mut self, fault: &Fault) -> anyhow::Result<()> {
         self.still_runs("the load")?;
         let mut choice = fault.choice;
-        for _ in 0..3 {
+        for _ in 0..2 {
             self.node.kill().await?;
             self.start_node(self.slot)?;
             self.reach_phase(choice).await?;

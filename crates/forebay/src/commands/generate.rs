@@ -5,7 +5,7 @@ use std::io::{BufWriter, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use forebay_generator::{Chain, ChainOptions, GenerationTwoOptions, Mix, Network, NetworkOptions, files};
@@ -15,7 +15,11 @@ use serde_json::json;
 use super::Context;
 use crate::args::GenerateArgs;
 use crate::exit::{Exit, Told};
+use crate::screen::{Shown, how_far};
 use crate::session::interrupted;
+
+/// How often a plain line is written.
+const LINE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Runs the command.
 pub async fn run(context: &Context, args: GenerateArgs) -> anyhow::Result<i32> {
@@ -99,9 +103,12 @@ fn generate(
     fs::create_dir_all(&args.out).with_context(|| format!("making the folder {}", args.out.display()))?;
     write(&paths.secrets, 0o600, |out| files::write_secrets(out, &network))?;
     write(&paths.genesis, 0o644, |out| files::write_genesis(out, &network))?;
-    let bar = screen
-        .bar("{prefix:>9} {bar:30} {human_pos} of {human_len} blocks  {eta} left", Some(args.blocks.into()));
+    let bar = screen.bar(
+        "{prefix:>9} {bar:30} {human_pos} of {human_len} blocks  {per_sec}  {eta} left",
+        Some(args.blocks.into()),
+    );
     bar.set_prefix("generate");
+    let (begun, mut told) = (Instant::now(), Instant::now());
     let mut transactions = 0;
     let mut block_id = None;
     let mut failure = None;
@@ -119,6 +126,11 @@ fn generate(
             block_id = Some(block.id.to_string());
             files::write_block(out, &block, &network.profile)?;
             bar.inc(1);
+            if screen.shown() == Shown::Lines && told.elapsed() >= LINE_INTERVAL {
+                told = Instant::now();
+                let how_far = how_far(bar.position(), Some(args.blocks.into()), begun.elapsed());
+                screen.say(format!("generate: {how_far}"));
+            }
         }
         Ok(())
     })

@@ -1,18 +1,27 @@
 //! One module a command.
 
 mod account;
+mod api;
+mod backup;
+mod backup_tools;
 mod bench;
 mod block;
+mod config;
 mod delegates;
 mod dump;
 mod feed;
 mod forgers;
 mod generate;
 mod log;
+pub mod memory;
 mod pop;
+mod postgres_conf;
+mod redis_conf;
 mod replay;
+mod restore_backup;
 mod run;
 mod status;
+mod top;
 mod transaction;
 mod verify;
 
@@ -24,7 +33,7 @@ use crate::output::Output;
 use crate::reads::Reads;
 use crate::screen::Screen;
 use crate::signals::Signals;
-use crate::{logging, output};
+use crate::{completions, logging, output};
 
 /// What every command works with.
 pub struct Context {
@@ -57,14 +66,21 @@ pub async fn run(cli: Cli) -> i32 {
 }
 
 async fn attempt(cli: Cli, screen: &Screen, output: Output, signals: Signals) -> anyhow::Result<i32> {
+    if let Some(code) = without_settings(&cli, output)? {
+        return Ok(code);
+    }
     let settings = Settings::load(&cli.common)?;
     logging::start(&cli.common, &settings, &cli.command, screen)?;
-    let context = Context { home: Home::new(settings)?, output, screen: screen.clone(), signals };
+    let mut home = Home::new(settings)?;
+    home.accept_low_memory = cli.common.accept_low_memory;
+    let context = Context { home, output, screen: screen.clone(), signals };
     match cli.command {
         Command::Run(args) => run::run(&context, args).await,
+        Command::Api(args) => api::run(&context, args).await,
         Command::Replay(args) => replay::run(&context, args).await,
         Command::Pop(args) => pop::run(&context, args).await,
         Command::Status => status::run(&context).await,
+        Command::Top => top::run(&context).await,
         Command::Verify(args) => verify::run(&context, args).await,
         Command::Block(args) => block::run(&context, args).await,
         Command::Account(args) => account::run(&context, args).await,
@@ -73,8 +89,26 @@ async fn attempt(cli: Cli, screen: &Screen, output: Output, signals: Signals) ->
         Command::Forgers(args) => forgers::run(&context, args).await,
         Command::Dump(args) => dump::run(&context, args).await,
         Command::Log(args) => log::run(&context, args).await,
+        Command::Memory(args) => memory::run(&context, args).await,
+        Command::RedisConf(args) => redis_conf::run(&context, args).await,
+        Command::PostgresConf(args) => postgres_conf::run(&context, args).await,
+        Command::Backup(args) => backup::save(&context, args).await,
+        Command::RestoreBackup(args) => restore_backup::run(&context, args).await,
         Command::Generate(args) => generate::run(&context, args).await,
         Command::Bench(args) => bench::run(&context, args).await,
+        Command::Config(_) | Command::Completions(_) | Command::Man(_) => {
+            anyhow::bail!("this command was to be done before the settings were read")
+        }
+    }
+}
+
+/// Commands that must work with settings that do not.
+fn without_settings(cli: &Cli, output: Output) -> anyhow::Result<Option<i32>> {
+    match &cli.command {
+        Command::Config(args) => config::run(&cli.common, args.action, output).map(Some),
+        Command::Completions(args) => completions::completions(args).map(|()| Some(Exit::Success as i32)),
+        Command::Man(args) => completions::man(args).map(|()| Some(Exit::Success as i32)),
+        _ => Ok(None),
     }
 }
 

@@ -26,7 +26,8 @@ pub async fn run(context: &Context, args: PopArgs) -> anyhow::Result<i32> {
     )
     .await?;
     let before = session.node.progress().tip.map_or(0, |tip| tip.height);
-    let (height, id) = match pop(&session, &args, before).await {
+    let popping = pop(&session, &args, before);
+    let (height, id) = match context.screen.while_long("taking blocks back", popping).await {
         Ok(tip) => tip,
         Err(error) => return Err(session.stop_after(error).await),
     };

@@ -10,6 +10,9 @@ use super::feed::{self, Feed};
 use crate::args::RunArgs;
 use crate::exit::Exit;
 use crate::home::command_words;
+use crate::http::Listeners;
+use crate::notify::service_manager;
+use crate::observe::{Listener, Observed};
 use crate::output::print;
 use crate::session::{Patience, Session};
 
@@ -19,11 +22,28 @@ pub async fn run(context: &Context, args: RunArgs) -> anyhow::Result<i32> {
     if let Some(path) = args.feed.as_deref().filter(|feed| *feed != "-") {
         feed::check_socket(Path::new(path))?;
     }
+    let listeners = Listeners::open(&args.listen, &context.home).await?;
+    let places = listeners.places();
     let words = args.feed.as_ref().map_or_else(|| "run".to_owned(), |feed| format!("run --feed {feed}"));
     let screen = &context.screen;
-    let mut session =
-        Session::start(&context.home, &command_words(&words), Patience::Endless, screen, &context.signals)
-            .await?;
+    let observed = Observed::default();
+    // Monitors see the start, too; and an address that cannot be listened on is known before it.
+    let listener = match args.metrics_listen.or(context.home.settings.metrics_listen) {
+        Some(address) => Some(Listener::start(address, observed.clone()).await?),
+        None => None,
+    };
+    if let Some(listener) = &listener {
+        screen.say(format!("metrics at http://{}/metrics, with /livez and /readyz", listener.address));
+    }
+    let mut session = Session::start_observed(
+        &context.home,
+        &command_words(&words),
+        Patience::Endless,
+        screen,
+        &context.signals,
+        &observed,
+    )
+    .await?;
     let feed = match args.feed.as_deref() {
         None => Ok(Feed::nothing()),
         Some("-") => Ok(Feed::stdin(&session)),
@@ -33,13 +53,25 @@ pub async fn run(context: &Context, args: RunArgs) -> anyhow::Result<i32> {
         Ok(feed) => feed,
         Err(error) => return Err(session.stop_after(error).await),
     };
-    tell_ready(context, &session, args.feed.as_deref())?;
+    let http = match listeners.serve(&context.home, &session.chain, Some(session.node.clone())).await {
+        Ok(http) => http,
+        Err(error) => return Err(session.stop_after(error).await),
+    };
+    tell_ready(context, &session, args.feed.as_deref(), &places)?;
+    service_manager().ready("ready");
+    let told = service_manager().follow(session.node.watch());
     let ended = tokio::select! {
         biased;
         ended = session.ended() => Some(ended),
         () = context.signals.asked() => None,
         () = feed.ended() => None,
     };
+    if let Some(told) = told {
+        told.abort();
+    }
+    if let Some(http) = http {
+        http.stop().await;
+    }
     // Lines under way are answered; whoever does not take the answers, or awaits what will not come, has its limit.
     if tokio::time::timeout(context.home.settings.drain_max(), feed.close()).await.is_err() {
         tracing::warn!("some lines of the feed were not answered in time");
@@ -59,20 +91,26 @@ pub async fn run(context: &Context, args: RunArgs) -> anyhow::Result<i32> {
     Ok(Exit::Success as i32)
 }
 
-fn tell_ready(context: &Context, session: &Session, feed: Option<&str>) -> anyhow::Result<()> {
+fn tell_ready(
+    context: &Context,
+    session: &Session,
+    feed: Option<&str>,
+    places: &[String],
+) -> anyhow::Result<()> {
     let progress = session.node.progress();
     let (height, id) = progress.tip.map_or((0, String::new()), |tip| (tip.height, tip.id.to_string()));
     let network = &session.chain.profile.name;
     let fed = feed.map_or_else(String::new, |feed| format!(", feed at {feed}"));
+    let heard = if places.is_empty() { String::new() } else { format!(", API at {}", places.join(", ")) };
     context.screen.say(format!(
-        "ready: {network} at height {height}, epoch {}{fed}. Ctrl-C stops",
+        "ready: {network} at height {height}, epoch {}{fed}{heard}. Ctrl-C stops",
         progress.position.epoch
     ));
     // Stdout is the feed's own when it is fed from stdin.
     if context.output.json && feed != Some("-") {
         let ready = json!({
             "ready": true, "network": network, "height": height, "blockId": id, "epoch": progress.position.epoch,
-            "redis": session.connections.redis_url_without_password(), "feed": feed,
+            "redis": session.connections.redis_url_without_password(), "feed": feed, "listen": places,
             "durability": progress.profile.name(),
         });
         print(&ready.to_string())?;

@@ -264,6 +264,23 @@ fn text_of(status: &Status) -> String {
         if node.lag_seconds > 0 {
             lines.push(("waiting", format!("the oldest operation for {} s", HumanCount(node.lag_seconds))));
         }
+        if node.tips.is_some() {
+            let counts = &node.counts;
+            let pace = match node.pace.as_str() {
+                "slowed" => format!("; slowed by {} ms before each block", node.pause_ms),
+                "waiting" => "; none is taken before PostgreSQL has caught up".to_owned(),
+                _ => String::new(),
+            };
+            lines.push((
+                "blocks",
+                format!(
+                    "{} accepted since it was ready, {} transactions; {} taken back{pace}",
+                    HumanCount(counts.blocks_accepted),
+                    HumanCount(counts.transactions_accepted),
+                    HumanCount(counts.blocks_taken_back),
+                ),
+            ));
+        }
         let last_error = node.last_error.as_deref().unwrap_or("none that lasts");
         lines.push(("retries", format!("{}, last error: {last_error}", HumanCount(node.retries))));
     }

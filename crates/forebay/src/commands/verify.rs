@@ -17,7 +17,7 @@ use crate::chain::Chain;
 use crate::exit::{Exit, Told};
 use crate::home::command_words;
 use crate::reads::Reads;
-use crate::screen::{Screen, Shown};
+use crate::screen::{Screen, Shown, how_far};
 use crate::session::{Patience, Session};
 
 /// Runs the command.
@@ -72,7 +72,8 @@ async fn alone(context: &Context, deep: bool) -> anyhow::Result<Verification> {
     }
 }
 
-async fn compare(
+/// Compares, with progress.
+pub async fn compare(
     context: &Context,
     chain: &Chain,
     fast: FastTier,
@@ -162,6 +163,7 @@ struct Parts {
 struct Part {
     name: &'static str,
     bar: Option<ProgressBar>,
+    begun: Instant,
     told: Instant,
 }
 
@@ -174,7 +176,7 @@ impl Parts {
             }
             let bar = (self.screen.shown() == Shown::Bars)
                 .then(|| self.screen.bar(PART_BAR, Some(progress.total)).with_prefix(progress.part));
-            *current = Some(Part { name: progress.part, bar, told: Instant::now() });
+            *current = Some(Part { name: progress.part, bar, begun: Instant::now(), told: Instant::now() });
         }
         let Some(part) = current.as_mut() else { return };
         match &part.bar {
@@ -184,8 +186,8 @@ impl Parts {
             }
             None if part.told.elapsed() >= Duration::from_secs(5) => {
                 part.told = Instant::now();
-                let (done, total) = (HumanCount(progress.done), HumanCount(progress.total));
-                self.screen.say(format!("verify: {} {done} of {total}", progress.part));
+                let how_far = how_far(progress.done, Some(progress.total), part.begun.elapsed());
+                self.screen.say(format!("verify: {} {how_far}", progress.part));
             }
             None => {}
         }
@@ -199,4 +201,4 @@ impl Parts {
     }
 }
 
-const PART_BAR: &str = "{prefix:>12} {bar:30} {human_pos} of {human_len}  {eta} left";
+const PART_BAR: &str = "{prefix:>12} {bar:30} {human_pos} of {human_len}  {per_sec}  {eta} left";

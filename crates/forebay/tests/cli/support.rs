@@ -141,9 +141,7 @@ impl Place {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let node = RunningNode { child: Some(child), socket };
-        until("the feed's socket is there", || UnixStream::connect(&node.socket).is_ok());
-        node
+        RunningNode::ready(child, socket)
     }
 
     /// Process ids of the private Redis and PostgreSQL, as their own files name them.
@@ -196,12 +194,19 @@ pub struct RunningNode {
 }
 
 impl RunningNode {
+    /// Waits until a child's feed is there.
+    pub fn ready(child: Child, socket: PathBuf) -> Self {
+        let node = Self { child: Some(child), socket };
+        until("the feed's socket is there", || UnixStream::connect(&node.socket).is_ok());
+        node
+    }
+
     pub fn pid(&self) -> i32 {
         i32::try_from(self.child.as_ref().unwrap().id()).unwrap()
     }
 
     pub fn connect(&self) -> Connection {
-        Connection { stream: BufReader::new(UnixStream::connect(&self.socket).unwrap()) }
+        Connection::to(&self.socket)
     }
 
     /// How it ends by itself.
@@ -235,6 +240,10 @@ pub struct Connection {
 }
 
 impl Connection {
+    pub fn to(socket: &Path) -> Self {
+        Self { stream: BufReader::new(UnixStream::connect(socket).unwrap()) }
+    }
+
     pub fn send(&mut self, line: &str) {
         self.stream.get_mut().write_all(format!("{line}\n").as_bytes()).unwrap();
     }

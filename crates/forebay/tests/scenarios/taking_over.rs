@@ -5,6 +5,13 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::support::{Place, asking, until};
 use crate::yours::{Yours, with};
 
+fn is_stopped(pid: i32) -> bool {
+    std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().all(|task| {
+        let stat = std::fs::read_to_string(task.unwrap().path().join("stat")).unwrap();
+        stat[stat.rfind(')').unwrap() + 1..].trim_start().starts_with('T')
+    })
+}
+
 #[test]
 fn a_paused_node_is_replaced_and_ends_when_it_wakes_up() {
     let Some(place) = Place::new() else { return };
@@ -28,6 +35,8 @@ fn a_paused_node_is_replaced_and_ends_when_it_wakes_up() {
 
     let pid = Pid::from_raw(first.pid()).unwrap();
     kill_process(pid, Signal::STOP).unwrap();
+    // The signal takes hold thread by thread: one that still runs would answer before another has the chain.
+    until("all its threads stand still", || is_stopped(first.pid()));
     // It lies in the paused node's socket, and is read only when it wakes up.
     feed.send(&asking(&blocks[20]));
     let second = other.start_node_with(&settings);

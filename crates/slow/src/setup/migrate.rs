@@ -13,7 +13,7 @@ mod embedded {
 }
 
 /// Functions, triggers and views: one text, run in one transaction.
-const CODE: [&str; 11] = [
+const CODE: [&str; 12] = [
     include_str!("../../sql/code/10_numbers.sql"),
     include_str!("../../sql/code/20_deltas.sql"),
     include_str!("../../sql/code/30_sums.sql"),
@@ -24,6 +24,7 @@ const CODE: [&str; 11] = [
     include_str!("../../sql/code/70_triggers.sql"),
     include_str!("../../sql/code/80_rise_views.sql"),
     include_str!("../../sql/code/85_rise_lookups.sql"),
+    include_str!("../../sql/code/87_rise_history.sql"),
     include_str!("../../sql/code/90_log_views.sql"),
 ];
 
@@ -110,7 +111,10 @@ fn grants(names: &Names) -> String {
          grant select on all tables in schema forebay, forebay_log, rise to {writer};
          grant insert, delete on forebay.blocks, forebay.transactions to {writer};
          grant update on forebay.position to {writer};
-         grant usage on schema forebay_log, rise to {reader};
+         grant usage on schema forebay, forebay_log, rise to {reader};
+         grant select on forebay.chain, forebay.position, forebay.blocks, forebay.transactions, forebay.accounts,
+             forebay.delegates, forebay.votes, forebay.multisignature_members, forebay.rounds, forebay.delegate_history
+             to {reader};
          grant select on all tables in schema forebay_log, rise to {reader};
          grant execute on all functions in schema rise to {writer}, {reader};
          grant execute on function forebay_code.unsigned_text(bigint) to {writer}, {reader};"

@@ -124,6 +124,19 @@ async fn a_corrupt_outbox_entry_stops_the_drain_and_later_ones_wait() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn damage_in_what_is_durable_already_gives_nothing_up() {
+    let mut stage = with_six_pending().await;
+    let records = stage.bench.servers.data_dir().to_path_buf();
+    stage.bench.options.rollback_dir = Some(records);
+    let tier = stage.bench.fast().await;
+    let mut entries = outbox(&stage, &tier).await;
+    let at = entries.iter().position(|(id, _)| id == "1-9").unwrap();
+    entries[at].1.iter_mut().find(|(name, _)| name == "height").unwrap().1 = b"17".to_vec();
+    rewrite(&stage, &tier, &entries).await;
+    assert_drains(&mut stage).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_missing_outbox_entry_stops_the_drain() {
     let mut stage = with_six_pending().await;
     let tier = stage.bench.fast().await;

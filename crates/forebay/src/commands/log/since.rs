@@ -11,7 +11,7 @@ use crate::exit::Told;
 pub fn instant_of(text: &str, now: SystemTime) -> anyhow::Result<SystemTime> {
     if let Ok(ago) = humantime::parse_duration(text) {
         // Before any clock began means all.
-        return Ok(now.checked_sub(ago).unwrap_or(SystemTime::UNIX_EPOCH));
+        return Ok(now.checked_sub(ago).unwrap_or(SystemTime::UNIX_EPOCH).max(SystemTime::UNIX_EPOCH));
     }
     let midnight = format!("{text} 00:00:00");
     humantime::parse_rfc3339_weak(text).or_else(|_| humantime::parse_rfc3339_weak(&midnight)).map_err(|_| {
@@ -37,6 +37,7 @@ mod tests {
         let since = |text| instant_of(text, now).ok();
         assert_eq!(since("90s"), Some(at(999_999_910)));
         assert_eq!(since("1day 2h"), Some(at(1_000_000_000 - 93_600)));
+        assert_eq!(since("99999999999999d"), Some(at(0)), "what no server's calendar knows means all");
         assert_eq!(since("1970-01-02"), Some(at(86_400)));
         assert_eq!(since("1970-01-02 00:00:01"), Some(at(86_401)));
         assert_eq!(since("1970-01-02T00:00:01Z"), Some(at(86_401)));

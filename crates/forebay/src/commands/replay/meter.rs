@@ -6,7 +6,7 @@ use forebay_store::Progress;
 use indicatif::{HumanCount, ProgressBar};
 use tokio::sync::watch;
 
-use crate::screen::{Screen, Shown};
+use crate::screen::{Screen, Shown, time_left};
 
 /// How often the numbers change on a terminal.
 const BAR_INTERVAL: Duration = Duration::from_millis(200);
@@ -19,6 +19,8 @@ pub struct Meter {
     bar: Option<ProgressBar>,
     progress: watch::Receiver<Progress>,
     bytes: u64,
+    total_bytes: Option<u64>,
+    begun: Instant,
     last: Sample,
 }
 
@@ -40,7 +42,7 @@ impl Meter {
             screen.bar(template, total_bytes)
         });
         let last = Sample { at: Instant::now(), blocks: 0, transactions: 0 };
-        Self { screen: screen.clone(), bar, progress, bytes: 0, last }
+        Self { screen: screen.clone(), bar, progress, bytes: 0, total_bytes, begun: last.at, last }
     }
 
     /// A line was done.
@@ -58,7 +60,11 @@ impl Meter {
                 bar.set_position(self.bytes);
                 bar.set_message(message);
             }
-            None => self.screen.say(format!("replay: {message}")),
+            None => {
+                let left = self.total_bytes.and_then(|all| time_left(self.bytes, all, self.begun.elapsed()));
+                let left = left.map(|left| format!("  {left} left")).unwrap_or_default();
+                self.screen.say(format!("replay: {message}{left}"));
+            }
         }
     }
 
@@ -84,7 +90,8 @@ impl Meter {
     pub fn waiting(&self) {
         let lag = self.progress.borrow().lag_operations;
         match &self.bar {
-            Some(bar) => bar.set_message(format!("waiting for PostgreSQL, {lag} operations")),
+            // What follows shows itself.
+            Some(bar) => bar.finish_and_clear(),
             None if lag > 0 => {
                 self.screen.say(format!("replay: all accepted, PostgreSQL follows ({lag} operations)"))
             }

@@ -299,9 +299,13 @@ impl Replay<'_> {
         let progress = self.session.node.progress();
         self.meter.waiting();
         // After a signal the end drains, for as long as the settings say; here nobody waits for it.
+        let node = self.session.node.watch();
+        let left = move || node.borrow().lag_operations as u64;
+        let waiting = self.until_durable(progress.position);
+        let waiting = context.screen.while_counting_down("waiting for PostgreSQL", left, waiting);
         let durable = tokio::select! {
             biased;
-            durable = self.until_durable(progress.position) => durable.context("waiting until all is durable")?,
+            durable = waiting => durable.context("waiting until all is durable")?,
             () = context.signals.asked() => self.session.node.progress().durable,
         };
         let seconds = self.begun.elapsed();

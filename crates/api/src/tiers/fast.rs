@@ -1,0 +1,124 @@
+//! Redis as the API reads it: a connection of its own, so that answers do not queue behind the writer's, and a breaker,
+//! so that requests do not queue behind a Redis that is away.
+
+use std::future::Future;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use forebay_fast::{At, FastError, FastErrorKind, FastOptions, FastTier};
+
+use super::{Locate, is_away};
+
+/// While Redis is away, one request in so long tries it; the others are answered at once.
+const TRY_AGAIN: Duration = Duration::from_millis(100);
+
+/// The connection, or why there is none.
+pub struct FastLink {
+    locate: Locate<String>,
+    chain: String,
+    timeout: Duration,
+    state: Mutex<State>,
+    /// Held by the one that tries.
+    trying: tokio::sync::Mutex<()>,
+}
+
+#[derive(Default)]
+struct State {
+    tier: Option<FastTier>,
+    url: String,
+    away: Option<(Instant, String)>,
+}
+
+impl FastLink {
+    pub(super) fn new(locate: Locate<String>, chain: String, timeout: Duration) -> Self {
+        Self { locate, chain, timeout, state: Mutex::default(), trying: tokio::sync::Mutex::default() }
+    }
+
+    /// Reads; why it could not, if Redis cannot answer now.
+    pub async fn read<T, F>(&self, read: impl FnOnce(FastTier) -> F) -> Result<At<T>, String>
+    where
+        F: Future<Output = Result<At<T>, FastError>>,
+    {
+        let tier = self.usable().await?;
+        match read(tier.clone()).await {
+            Ok(found) => {
+                // Whoever saw this is not shown an older state by a Redis that lost something.
+                tier.raise_floor(found.at.position);
+                Ok(found)
+            }
+            Err(error) => Err(self.failed(&error)),
+        }
+    }
+
+    /// The connection, if it is thought to work.
+    ///
+    /// # Errors
+    /// Why not.
+    pub async fn usable(&self) -> Result<FastTier, String> {
+        let (tier, away) = {
+            let state = self.state();
+            (state.tier.clone(), state.away.clone())
+        };
+        match (tier, away) {
+            (Some(tier), None) => Ok(tier),
+            (_, Some((since, why))) if since.elapsed() < TRY_AGAIN => Err(why),
+            (_, why) => match self.trying.try_lock() {
+                Ok(_trying) => self.try_again().await,
+                Err(_) => Err(why.map_or_else(|| "it is being connected to".to_owned(), |(_, why)| why)),
+            },
+        }
+    }
+
+    async fn try_again(&self) -> Result<FastTier, String> {
+        let url = match (self.locate)().await {
+            Ok(url) => url,
+            Err(why) => return Err(self.away(why)),
+        };
+        let known = {
+            let state = self.state();
+            state.tier.clone().filter(|_| state.url == url)
+        };
+        let tier = match known {
+            Some(tier) => tier,
+            None => {
+                let options = FastOptions { connect_timeout: self.timeout, response_timeout: self.timeout };
+                match FastTier::connect(&url, &self.chain, options).await {
+                    Ok(tier) => tier,
+                    Err(error) => return Err(self.failed(&error)),
+                }
+            }
+        };
+        // An answer says that it is back; whether the chain in it is ready, each read asks.
+        if let Err(error) = tier.head().await {
+            return Err(self.failed(&error));
+        }
+        let mut state = self.state();
+        state.tier = Some(tier.clone());
+        state.url = url;
+        state.away = None;
+        Ok(tier)
+    }
+
+    /// Remembers a failure for those that come next, unless it concerns one read alone.
+    pub fn failed(&self, error: &FastError) -> String {
+        let why = error.to_string();
+        if !is_away(error) {
+            tracing::error!(%error, "a read of Redis failed");
+            return why;
+        }
+        if error.kind() == FastErrorKind::Unavailable { self.away(why) } else { why }
+    }
+
+    fn away(&self, why: String) -> String {
+        let mut state = self.state();
+        if state.away.is_none() {
+            tracing::warn!(why, "Redis cannot answer; PostgreSQL answers where it can");
+        }
+        state.away = Some((Instant::now(), why.clone()));
+        why
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

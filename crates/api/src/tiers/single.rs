@@ -1,0 +1,375 @@
+//! Single things: Redis first, PostgreSQL for what Redis does not keep, and while Redis is away.
+
+use std::sync::Arc;
+
+use forebay_fast::{At, FastError, FastTier, RankedBy};
+use forebay_ledger::account::Account;
+use forebay_ledger::block::Block;
+use forebay_ledger::ids::{Address, BlockId, Height, TransactionId};
+use forebay_ledger::keys::{Hash, PublicKey};
+use forebay_ledger::profile::NetworkProfile;
+use forebay_ledger::state::Tip;
+use forebay_slow::SlowError;
+use forebay_slow::lists::{ListedTransaction, Lists};
+
+use super::{Tiers, of_slow};
+use crate::answer::{ApiError, Read, Tier};
+
+/// Which chain this is.
+#[derive(Clone)]
+pub struct Chain {
+    /// Its rules.
+    pub profile: Arc<NetworkProfile>,
+    /// Its first block.
+    pub genesis: Arc<Block>,
+}
+
+impl Chain {
+    /// What names the network: the payload hash of its genesis block.
+    pub fn nethash(&self) -> Hash {
+        self.genesis.payload_hash
+    }
+
+    /// An address as text.
+    pub fn address(&self, address: Address) -> String {
+        address.with_suffix(self.profile.address_suffix)
+    }
+
+    /// What delegates are ranked by while the tip is at a height.
+    pub fn ranked_by(&self, height: Height) -> RankedBy {
+        if self.profile.is_generation_two(height) { RankedBy::VotesWeight } else { RankedBy::Vote }
+    }
+}
+
+/// A block with the number of transactions in the chain before it.
+#[derive(Debug, Clone)]
+pub struct NumberedBlock {
+    /// The block.
+    pub block: Block,
+    /// Transactions before it.
+    pub transactions_before: u64,
+}
+
+/// A delegate's account with its rank, from 1.
+#[derive(Debug, Clone)]
+pub struct RankedDelegate {
+    /// The account; it has a delegate.
+    pub account: Account,
+    /// 1: the first.
+    pub rank: u64,
+}
+
+/// The ids of the newest five blocks, newest first.
+#[derive(Debug, Clone)]
+pub struct Standing {
+    /// At most five.
+    pub newest: Vec<BlockId>,
+}
+
+/// What a node's broadhash covers.
+const BROADHASH_BLOCKS: u32 = 5;
+/// Learnt at once when a block's row numbers are asked for that Redis does not know: as many as it keeps by default.
+const LEARNT_BLOCKS: u32 = 1000;
+
+impl Tiers {
+    /// An account; `None` if the chain does not know it.
+    pub async fn account(
+        &self,
+        address: Address,
+        wait: Option<Height>,
+    ) -> Result<Read<Option<Account>>, ApiError> {
+        match self.ask_fast(wait, |fast| async move { fast.account(address).await }).await? {
+            Ok(read) => Ok(read),
+            Err(_) => {
+                let mut session = self.lists(wait).await?;
+                let lists = session.lists().await.map_err(|e| of_slow(&e))?;
+                slow(&lists, lists.reads().account(address).await)
+            }
+        }
+    }
+
+    /// Where the chain stands.
+    pub async fn standing(&self, wait: Option<Height>) -> Result<Read<Standing>, ApiError> {
+        let read = |fast: FastTier| async move {
+            let (head, newest) = fast.newest_ids(BROADHASH_BLOCKS).await?;
+            Ok(At { at: head.point(), value: Standing { newest } })
+        };
+        match self.ask_fast(wait, read).await? {
+            Ok(read) => Ok(read),
+            Err(_) => {
+                let mut session = self.lists(wait).await?;
+                let lists = session.lists().await.map_err(|e| of_slow(&e))?;
+                let newest = lists.newest_blocks(BROADHASH_BLOCKS).await;
+                let newest = newest.map(|blocks| blocks.into_iter().map(|(id, _)| id).collect());
+                slow(&lists, newest.map(|newest| Standing { newest }))
+            }
+        }
+    }
+
+    /// The tip's height.
+    pub async fn height(&self, wait: Option<Height>) -> Result<Read<Height>, ApiError> {
+        let tip = self.tip(wait).await?;
+        Ok(tip.map(|tip| tip.map_or(0, |tip| tip.height)))
+    }
+
+    /// The newest block.
+    pub async fn tip(&self, wait: Option<Height>) -> Result<Read<Option<Tip>>, ApiError> {
+        let read = |fast: FastTier| async move {
+            let head = fast.readable_head().await?;
+            Ok(At { at: head.point(), value: head.tip })
+        };
+        match self.ask_fast(wait, read).await? {
+            Ok(read) => Ok(read),
+            Err(_) => {
+                let mut session = self.lists(wait).await?;
+                let lists = session.lists().await.map_err(|e| of_slow(&e))?;
+                Ok(Read { tier: Tier::Slow, height: lists.height(), value: lists.tip() })
+            }
+        }
+    }
+
+    /// A block by its id.
+    pub async fn block(
+        &self,
+        id: BlockId,
+        wait: Option<Height>,
+    ) -> Result<Read<Option<NumberedBlock>>, ApiError> {
+        let found = self.ask_fast(wait, |fast| async move { fast.block(id).await }).await?;
+        self.numbered(found, wait, BlockKey::Id(id)).await
+    }
+
+    /// The block at a height.
+    pub async fn block_at(
+        &self,
+        height: Height,
+        wait: Option<Height>,
+    ) -> Result<Read<Option<NumberedBlock>>, ApiError> {
+        let found = self.ask_fast(wait, |fast| async move { fast.block_at(height).await }).await?;
+        self.numbered(found, wait, BlockKey::Height(height)).await
+    }
+
+    async fn numbered(
+        &self,
+        found: Result<Read<Option<Block>>, String>,
+        wait: Option<Height>,
+        key: BlockKey,
+    ) -> Result<Read<Option<NumberedBlock>>, ApiError> {
+        if let Ok(Read { tier, height, value: Some(block) }) = found {
+            let transactions_before = self.transactions_before(&block).await?;
+            return Ok(Read { tier, height, value: Some(NumberedBlock { block, transactions_before }) });
+        }
+        // Redis keeps the newest blocks only; if it has all of the chain, PostgreSQL says no just as well.
+        let mut session = self.lists(wait).await?;
+        let lists = session.lists().await.map_err(|e| of_slow(&e))?;
+        let found = match key {
+            BlockKey::Id(id) => lists.block_by_id(id).await,
+            BlockKey::Height(height) => lists.block_at(height).await,
+        };
+        let numbered = found.map(|found| {
+            found.map(|found| NumberedBlock {
+                block: found.block,
+                transactions_before: found.transactions_before,
+            })
+        });
+        slow(&lists, numbered)
+    }
+
+    async fn transactions_before(&self, block: &Block) -> Result<u64, ApiError> {
+        if block.previous_block.is_none() {
+            return Ok(0);
+        }
+        if let Some(known) = self.row_ids.before(block.id) {
+            return Ok(known);
+        }
+        let (id, height) = (block.id, block.height);
+        let asked = self.fast.read(|fast| async move {
+            let before = fast.transactions_before(id, height).await?;
+            let head = fast.readable_head().await?;
+            Ok(At { at: head.point(), value: (before, head.tip) })
+        });
+        if let Ok(At { value: (before, tip), .. }) = asked.await {
+            let of_tip = tip
+                .filter(|tip| tip.id == id)
+                .map(|tip| tip.transactions_total.saturating_sub(block.transactions.len() as u64));
+            if let Some(before) = before.or(of_tip) {
+                self.row_ids.learn([(id, before)]);
+                return Ok(before);
+            }
+        }
+        // Redis was restored since: then PostgreSQL has the block.
+        let mut session = self.lists(None).await?;
+        let lists = session.lists().await.map_err(|e| of_slow(&e))?;
+        let newest = lists.newest_blocks(LEARNT_BLOCKS).await.map_err(|e| of_slow(&e))?;
+        self.row_ids.learn(newest);
+        if let Some(known) = self.row_ids.before(id) {
+            return Ok(known);
+        }
+        let found = lists.block_by_id(id).await.map_err(|e| of_slow(&e))?;
+        found
+            .map(|found| found.transactions_before)
+            .ok_or_else(|| ApiError::away(Tier::Slow, format!("it does not have block {id} yet")))
+    }
+
+    /// A transaction by its id.
+    pub async fn transaction(
+        &self,
+        id: TransactionId,
+        wait: Option<Height>,
+    ) -> Result<Read<Option<ListedTransaction>>, ApiError> {
+        let located = self.ask_fast(wait, |fast| async move { fast.transaction(id).await }).await?;
+        match located {
+            Ok(Read { tier, height, value: None }) => return Ok(Read { tier, height, value: None }),
+            Ok(Read { tier, height, value: Some(located) }) => {
+                if let Some((block, transaction)) = located.found {
+                    let found = self.place(located.height, block, transaction).await?;
+                    if let Some(found) = found {
+                        return Ok(Read { tier, height, value: Some(found) });
+                    }
+                }
+            }
+            Err(_) => {}
+        }
+        let mut session = self.lists(wait).await?;
+        let lists = session.lists().await.map_err(|e| of_slow(&e))?;
+        slow(&lists, lists.transaction(id).await)
+    }
+
+    /// A transaction's number in the chain: its block has to be read for its place. `None`: the block is gone meanwhile.
+    async fn place(
+        &self,
+        height: Height,
+        block: BlockId,
+        transaction: forebay_ledger::transaction::Transaction,
+    ) -> Result<Option<ListedTransaction>, ApiError> {
+        let body = self.fast.read(|fast| async move { fast.block(block).await }).await;
+        let Ok(At { value: Some(body), .. }) = body else { return Ok(None) };
+        let before = self.transactions_before(&body).await?;
+        let index = body.transactions.iter().position(|one| one.id == transaction.id);
+        Ok(index.map(|index| ListedTransaction {
+            transaction,
+            height,
+            block,
+            row_id: before + index as u64 + 1,
+        }))
+    }
+
+    /// A delegate by its address.
+    pub async fn delegates(
+        &self,
+        addresses: Vec<Address>,
+        wait: Option<Height>,
+    ) -> Result<Read<Vec<RankedDelegate>>, ApiError> {
+        let chain = self.chain.clone();
+        let asked = addresses.clone();
+        let read = |fast: FastTier| async move {
+            let by = chain.ranked_by(fast.readable_head().await?.tip.map_or(0, |tip| tip.height));
+            let found = fast.delegates_with_rank(&asked, by).await?;
+            let ranked = |(account, rank)| RankedDelegate { account, rank };
+            Ok(At { at: found.at, value: found.value.into_iter().map(ranked).collect::<Vec<_>>() })
+        };
+        match self.ask_fast(wait, read).await? {
+            Ok(read) => Ok(read),
+            Err(_) => {
+                let all = self.all_delegates(wait).await?;
+                Ok(all.map(|all| {
+                    all.into_iter().filter(|one| addresses.contains(&one.account.address)).collect()
+                }))
+            }
+        }
+    }
+
+    /// The address that a delegate's name belongs to.
+    pub async fn address_named(
+        &self,
+        username: String,
+        wait: Option<Height>,
+    ) -> Result<Read<Option<Address>>, ApiError> {
+        let name = username.clone();
+        match self.ask_fast(wait, |fast| async move { fast.address_named(&name).await }).await? {
+            Ok(read) => Ok(read),
+            Err(_) => {
+                let all = self.all_delegates(wait).await?;
+                let is_it = |one: &&RankedDelegate| {
+                    one.account.delegate.as_ref().is_some_and(|delegate| delegate.username == username)
+                };
+                Ok(all.map(|all| all.iter().find(is_it).map(|one| one.account.address)))
+            }
+        }
+    }
+
+    /// All delegates by rank, from PostgreSQL.
+    pub async fn all_delegates(&self, wait: Option<Height>) -> Result<Read<Vec<RankedDelegate>>, ApiError> {
+        let mut session = self.lists(wait).await?;
+        let lists = session.lists().await.map_err(|e| of_slow(&e))?;
+        let all = self.delegates_in(&lists).await?;
+        Ok(Read { tier: Tier::Slow, height: lists.height(), value: all })
+    }
+
+    /// All delegates by rank, in a state of PostgreSQL that more is read from.
+    pub async fn delegates_in(&self, lists: &Lists<'_>) -> Result<Vec<RankedDelegate>, ApiError> {
+        let all = lists.reads().delegates().await.map_err(|error| of_slow(&error))?;
+        Ok(rank(all, self.chain.ranked_by(lists.height())))
+    }
+
+    /// The forger list of the round that the next block belongs to, and the tip's block.
+    pub async fn running_forgers(
+        &self,
+        wait: Option<Height>,
+    ) -> Result<Read<(Vec<PublicKey>, Option<Block>)>, ApiError> {
+        let read = |fast: FastTier| async move {
+            let mut attempt = 0;
+            loop {
+                let round = fast.round_state().await?;
+                let block = fast.block_at(round.at.height).await?;
+                attempt += 1;
+                if block.at == round.at || attempt >= ATTEMPTS_MAX {
+                    let forgers = round.value.map(|round| round.forgers).unwrap_or_default();
+                    return Ok::<_, FastError>(At { at: block.at, value: (forgers, block.value) });
+                }
+            }
+        };
+        match self.ask_fast(wait, read).await? {
+            Ok(read) => Ok(read),
+            Err(away) => {
+                let mut session = self.lists(wait).await?;
+                let lists = session.lists().await.map_err(|e| of_slow(&e))?;
+                let round = lists.reads().round_state(0).await.map_err(|e| of_slow(&e))?;
+                if round.forgers.is_empty() {
+                    // Before its first block, only the ledger knows a round's list.
+                    return Err(ApiError::away(Tier::Fast, away));
+                }
+                let block = lists.block_at(lists.height()).await.map_err(|e| of_slow(&e))?;
+                let value = (round.forgers, block.map(|found| found.block));
+                Ok(Read { tier: Tier::Slow, height: lists.height(), value })
+            }
+        }
+    }
+}
+
+/// How often two reads are tried to fit each other while blocks come in.
+const ATTEMPTS_MAX: u32 = 64;
+
+enum BlockKey {
+    Id(BlockId),
+    Height(Height),
+}
+
+/// All of a ranking: value descending, key ascending.
+fn rank(delegates: Vec<Account>, by: RankedBy) -> Vec<RankedDelegate> {
+    let value = |account: &Account| {
+        account.delegate.as_ref().map_or(0, |delegate| match by {
+            RankedBy::Vote => delegate.vote,
+            RankedBy::VotesWeight => delegate.votes_weight,
+        })
+    };
+    let mut sorted = delegates;
+    sorted.sort_by_key(|account| (std::cmp::Reverse(value(account)), account.public_key));
+    sorted.into_iter().zip(1..).map(|(account, rank)| RankedDelegate { account, rank }).collect()
+}
+
+fn slow<T>(lists: &Lists<'_>, outcome: Result<T, SlowError>) -> Result<Read<T>, ApiError> {
+    match outcome {
+        Ok(value) => Ok(Read { tier: Tier::Slow, height: lists.height(), value }),
+        Err(error) => Err(of_slow(&error)),
+    }
+}

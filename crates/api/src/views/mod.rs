@@ -1,0 +1,11 @@
+//! Chain data as the reference node shows them: its names, its forms of numbers and texts, its order of fields.
+
+mod account;
+mod block;
+mod delegate;
+mod transaction;
+
+pub use account::{Account, GroupAccount, Rich, VoterAccount};
+pub use block::{Block, MemoryBlock};
+pub use delegate::{Delegate, Shown, collation};
+pub use transaction::{Listed, Single};

@@ -1,0 +1,180 @@
+//! A live server against the list.
+
+use std::collections::HashMap;
+
+use tokio_postgres::{Client, Config};
+
+use super::settings::{Expect, Grade, PostgresConf, Setting};
+use crate::connection::connect;
+use crate::error::SlowError;
+
+/// Functions that our SQL and our sessions call: a server is accepted if it has them, whatever its number.
+const FUNCTIONS: [(&str, &str); 3] = [
+    ("pg_catalog.sha256(bytea)", "the triggers compare digests of the delegates"),
+    ("pg_catalog.trim_array(anyarray, integer)", "it came with 14, and the triggers were written for 15"),
+    ("pg_catalog.pg_advisory_lock(bigint)", "migrations run one at a time"),
+];
+
+/// A difference.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// How bad it is.
+    pub grade: Grade,
+    /// The setting, or what else it is about.
+    pub subject: String,
+    /// What it should be.
+    pub expected: String,
+    /// What it is.
+    pub found: String,
+    /// What may happen.
+    pub risk: String,
+    /// What to do.
+    pub remedy: String,
+}
+
+/// Compares a live server with the settings, the worst first; and its version. Reads only; any role may ask.
+///
+/// # Errors
+/// Unavailable, Permission.
+pub async fn check(config: &Config, conf: &PostgresConf) -> Result<(Vec<Finding>, String), SlowError> {
+    let doing = "asking PostgreSQL how it is set up";
+    let client = connect(config, doing, "set application_name = 'forebay check'").await?;
+    let failed = |error| SlowError::from_postgres(doing, error);
+    let rows = client
+        .query("select name, setting, coalesce(unit, ''), source from pg_catalog.pg_settings", &[])
+        .await
+        .map_err(failed)?;
+    let mut live = HashMap::new();
+    for row in &rows {
+        let text = |index| row.try_get::<_, String>(index).map_err(failed);
+        live.insert(text(0)?, Live { setting: text(1)?, unit: text(2)?, source: text(3)? });
+    }
+    let version = live.get("server_version").map_or_else(String::new, |live| live.setting.clone());
+    let mut findings = of_kind(&client, &version, &live).await.map_err(failed)?;
+    for section in conf.settings() {
+        findings.extend(section.settings.iter().filter_map(|setting| compare(setting, &live)));
+    }
+    findings.sort_by_key(|finding| std::cmp::Reverse(finding.grade));
+    Ok((findings, version))
+}
+
+/// A row of `pg_settings`.
+struct Live {
+    setting: String,
+    unit: String,
+    /// Where the value comes from: `session` and `client` say nothing about the server.
+    source: String,
+}
+
+/// What is no setting of the file: features, role, checksums, encoding.
+async fn of_kind(
+    client: &Client,
+    version: &str,
+    live: &HashMap<String, Live>,
+) -> Result<Vec<Finding>, tokio_postgres::Error> {
+    let mut findings = Vec::new();
+    for (function, reason) in FUNCTIONS {
+        let row = client.query_one("select to_regprocedure($1) is not null", &[&function]).await?;
+        if !row.try_get::<_, bool>(0)? {
+            findings.push(Finding {
+                grade: Grade::Stop,
+                subject: "version".to_owned(),
+                expected: format!("the function {function}"),
+                found: format!("version {version} does not have it"),
+                risk: reason.to_owned(),
+                remedy: "Use PostgreSQL 15 or later.".to_owned(),
+            });
+        }
+    }
+    let row = client
+        .query_one("select pg_is_in_recovery(), pg_encoding_to_char(encoding) from pg_database where datname = current_database()", &[])
+        .await?;
+    if row.try_get(0)? {
+        findings.push(Finding {
+            grade: Grade::Stop,
+            subject: "role".to_owned(),
+            expected: "a primary".to_owned(),
+            found: "a standby".to_owned(),
+            risk: "it takes no writes".to_owned(),
+            remedy: "Give the address of the primary.".to_owned(),
+        });
+    }
+    let encoding: String = row.try_get(1)?;
+    if encoding != "UTF8" {
+        findings.push(Finding {
+            grade: Grade::Warn,
+            subject: "encoding".to_owned(),
+            expected: "UTF8".to_owned(),
+            found: encoding,
+            risk: "names of delegates with other letters cannot be stored".to_owned(),
+            remedy: "Make the database with `encoding 'UTF8' template template0`.".to_owned(),
+        });
+    }
+    if live.get("data_checksums").is_some_and(|live| live.setting == "off") {
+        findings.push(Finding {
+            grade: Grade::Warn,
+            subject: "data_checksums".to_owned(),
+            expected: "on".to_owned(),
+            found: "off".to_owned(),
+            risk: "a disk that changes bits is not noticed".to_owned(),
+            remedy: "With the server stopped: pg_checksums --enable.".to_owned(),
+        });
+    }
+    Ok(findings)
+}
+
+fn compare(setting: &Setting, live: &HashMap<String, Live>) -> Option<Finding> {
+    let found = live.get(setting.name)?;
+    if found.source == "session" || found.source == "client" {
+        return None;
+    }
+    let (grade, expected) = match setting.expect {
+        Expect::Nothing => return None,
+        Expect::Same(grade) => {
+            if found.setting == setting.value {
+                return None;
+            }
+            (grade, setting.value.clone())
+        }
+        Expect::Not(wrong, grade) => {
+            if found.setting != wrong {
+                return None;
+            }
+            (grade, setting.value.clone())
+        }
+        Expect::AtLeast(least, grade) => {
+            let number = found.setting.parse::<u64>().ok()?.saturating_mul(factor(&found.unit));
+            if number >= least {
+                return None;
+            }
+            (grade, setting.value.clone())
+        }
+    };
+    Some(Finding {
+        grade,
+        subject: setting.name.to_owned(),
+        expected,
+        found: format!(
+            "{}{}",
+            found.setting,
+            if found.unit.is_empty() { String::new() } else { format!(" × {}", found.unit) }
+        ),
+        risk: setting.risk.to_owned(),
+        remedy: format!(
+            "alter system set {} = '{}'; then reload or restart the server.",
+            setting.name, setting.value
+        ),
+    })
+}
+
+/// Bytes, or seconds, of a unit of `pg_settings`.
+fn factor(unit: &str) -> u64 {
+    match unit {
+        "kB" => 1 << 10,
+        "8kB" => 8 << 10,
+        "16kB" => 16 << 10,
+        "MB" => 1 << 20,
+        "min" => 60,
+        _ => 1,
+    }
+}
