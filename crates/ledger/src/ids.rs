@@ -145,16 +145,19 @@ impl Address {
 pub mod hashing {
     use std::hash::{BuildHasher, Hasher, RandomState};
 
-    /// A seed and a multiplication, for keys that are one u64. Ids are parts of a sha256, but whoever makes them can
-    /// choose among many; the seed, another one for each table, keeps them from being chosen to collide.
+    /// A multiplication, for keys that are one u64. Ids are parts of a sha256, but whoever makes them can choose among
+    /// many; the seed and the factor, others for each table, keep them from being chosen to collide.
     #[derive(Debug, Clone)]
     pub struct IdHash {
         seed: u64,
+        factor: u64,
     }
 
     impl Default for IdHash {
         fn default() -> Self {
-            Self { seed: RandomState::new().hash_one(0u8) }
+            let random = RandomState::new();
+            // Odd, so that no bit of a key is lost.
+            Self { seed: random.hash_one(0u8), factor: random.hash_one(1u8) | 1 }
         }
     }
 
@@ -162,7 +165,7 @@ pub mod hashing {
         type Hasher = IdHasher;
 
         fn build_hasher(&self) -> IdHasher {
-            IdHasher { state: self.seed }
+            IdHasher { state: self.seed, factor: self.factor }
         }
     }
 
@@ -170,6 +173,7 @@ pub mod hashing {
     #[derive(Debug, Clone)]
     pub struct IdHasher {
         state: u64,
+        factor: u64,
     }
 
     impl Hasher for IdHasher {
@@ -178,8 +182,8 @@ pub mod hashing {
         }
 
         fn write_u64(&mut self, word: u64) {
-            // The golden ratio's digits; the halves of the product together depend on all bits of the key.
-            let product = u128::from(self.state ^ word) * 0x9e37_79b9_7f4a_7c15;
+            // The halves of the product together depend on all bits of the key.
+            let product = u128::from(self.state ^ word) * u128::from(self.factor);
             self.state = (product >> 64) as u64 ^ product as u64;
         }
 
