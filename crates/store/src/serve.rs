@@ -57,7 +57,7 @@ impl Owner {
             && self.settled.is_empty()
             && self.again.is_empty()
             && self.writer.may_send()
-            && self.writer.send((**block).clone(), *now).await.is_ok()
+            && self.writer.send((**block).clone(), *now).instrument(span_of(request)).await.is_ok()
     }
 
     /// Takes in Redis' answer to the oldest step on its way.
@@ -69,7 +69,7 @@ impl Owner {
             return Ok(());
         }
         if let (Some(step), Some(command)) = (self.writer.done(), self.sent.pop_front()) {
-            let accepted = self.stepped(step);
+            let accepted = span_of(&command.request).in_scope(|| self.stepped(step));
             self.no_trouble_with_redis();
             // A caller that went away does not need the answer; the operation stays done.
             let _ = command.reply.send(Ok(accepted));
