@@ -3,7 +3,7 @@
 # One after the other: the steps share the build directory, and the machines have few cores.
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help setup build run test check check-setup deny soak
+.PHONY: help setup build run test check check-setup deny soak bench
 
 CARGO ?= $(shell command -v cargo || echo $(HOME)/.cargo/bin/cargo)
 
@@ -49,3 +49,7 @@ DURATION ?= 60s
 SEED ?= 1
 soak: setup build ## break node and servers for DURATION (60s), as SEED (1) plans it; ends with one JSON line
 	@$${CARGO_TARGET_DIR:-target}/release/forebay-chaos --duration $(DURATION) --seed $(SEED)
+
+bench: setup ## the quick benchmark: a table, and a page with charts in target/bench.html
+	$(CARGO) build --release --locked -p forebay
+	@$${CARGO_TARGET_DIR:-target}/release/forebay bench --quick --report $${CARGO_TARGET_DIR:-target}/bench.html

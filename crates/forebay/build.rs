@@ -8,15 +8,16 @@ use std::process::Command;
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-env-changed=FOREBAY_BUILD_COMMIT");
-    tell("FOREBAY_BUILD_COMMIT", commit());
+    tell("BUILT_FROM_COMMIT", commit());
     tell(
-        "FOREBAY_BUILD_RUSTC",
+        "BUILT_BY_RUSTC",
         env::var_os("RUSTC").and_then(|rustc| words(Command::new(rustc).arg("--version"))),
     );
-    tell("FOREBAY_BUILD_TARGET", env::var("TARGET").ok());
-    tell("FOREBAY_BUILD_PROFILE", profile());
+    tell("BUILT_FOR_TARGET", env::var("TARGET").ok());
+    tell("BUILT_WITH_PROFILE", profile());
 }
 
+/// Not under `FOREBAY_`: cargo shows these names to tests as variables, and there they would be settings.
 fn tell(name: &str, fact: Option<String>) {
     println!("cargo:rustc-env={name}={}", fact.unwrap_or_else(|| "unknown".to_owned()));
 }

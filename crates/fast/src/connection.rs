@@ -295,16 +295,34 @@ impl FastTier {
         keys: &[String],
         args: &[Vec<u8>],
     ) -> Result<(), FastError> {
+        let size = keys.iter().map(String::len).sum::<usize>() + args.iter().map(Vec::len).sum::<usize>();
+        let mut command = Cmd::with_capacity(3 + keys.len() + args.len(), size);
+        command.arg("FCALL").arg(function.name()).arg(keys.len()).arg(keys).arg(args);
+        self.change(assumed, &command).await
+    }
+
+    /// The same, with a plan after the function's own arguments.
+    pub(crate) async fn call_with_plan(
+        &self,
+        assumed: Assumed<'_>,
+        function: Function,
+        own: &[Vec<u8>],
+        plan: &Plan,
+    ) -> Result<(), FastError> {
+        self.change(assumed, &plan.call("FCALL", function.name(), own)).await
+    }
+
+    async fn change(&self, assumed: Assumed<'_>, command: &Cmd) -> Result<(), FastError> {
         reach("fast.before_call");
-        let value = self.call_function(assumed.doing, Effect::Change, function, keys, args).await?;
+        let value = self.call_function(assumed.doing, Effect::Change, command).await?;
         reach("fast.after_call");
         Answer::of(assumed.doing, value)?.accepted(assumed)
     }
 
     /// The fields of meta and one answer for each read, all at one point of the chain's history.
     pub(crate) async fn read_together(&self, doing: &str, reads: Plan) -> Result<Vec<Value>, FastError> {
-        let (keys, args) = reads.into_parts(Vec::new());
-        match self.call_function(doing, Effect::Read, Function::Read, &keys, &args).await? {
+        let command = reads.call("FCALL_RO", Function::Read.name(), &[]);
+        match self.call_function(doing, Effect::Read, &command).await? {
             Value::Array(values) => Ok(values),
             other => {
                 Err(FastError::UnexpectedAnswer { doing: doing.to_owned(), detail: format!("{other:?}") })
@@ -312,18 +330,7 @@ impl FastTier {
         }
     }
 
-    async fn call_function(
-        &self,
-        doing: &str,
-        effect: Effect,
-        function: Function,
-        keys: &[String],
-        args: &[Vec<u8>],
-    ) -> Result<Value, FastError> {
-        let size = keys.iter().map(String::len).sum::<usize>() + args.iter().map(Vec::len).sum::<usize>();
-        let mut command = Cmd::with_capacity(3 + keys.len() + args.len(), size);
-        command.arg(if effect == Effect::Read { "FCALL_RO" } else { "FCALL" });
-        command.arg(function.name()).arg(keys.len()).arg(keys).arg(args);
+    async fn call_function(&self, doing: &str, effect: Effect, command: &Cmd) -> Result<Value, FastError> {
         let (mut connection, generation) = self.trusted_link(doing).await?;
         if effect == Effect::Change {
             self.shared.has_changed.store(true, Ordering::Release);

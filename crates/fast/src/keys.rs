@@ -50,6 +50,20 @@ impl Buckets {
     }
 }
 
+/// A bucket's key.
+#[derive(Clone, Copy)]
+pub(crate) struct BucketName<'a> {
+    prefix: &'a str,
+    kind: char,
+    bucket: u64,
+}
+
+impl std::fmt::Display for BucketName<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}{}:{}", self.prefix, self.kind, self.bucket)
+    }
+}
+
 /// The names of one chain's keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Keys {
@@ -110,7 +124,17 @@ impl Keys {
     /// Hash: accounts of one bucket, by address.
     #[must_use]
     pub fn account_bucket(&self, bucket: u64) -> String {
-        self.key(format_args!("a:{bucket}"))
+        self.account_bucket_name(bucket).to_string()
+    }
+
+    /// The same, not written down yet.
+    pub(crate) fn account_bucket_name(&self, bucket: u64) -> BucketName<'_> {
+        BucketName { prefix: &self.prefix, kind: 'a', bucket }
+    }
+
+    /// As [`transaction_bucket`](Self::transaction_bucket), not written down yet.
+    pub(crate) fn transaction_bucket_name(&self, bucket: u64) -> BucketName<'_> {
+        BucketName { prefix: &self.prefix, kind: 't', bucket }
     }
 
     /// String: the record of an account that is too long for its bucket.
@@ -146,7 +170,7 @@ impl Keys {
     /// Hash: heights by transaction id, of one bucket.
     #[must_use]
     pub fn transaction_bucket(&self, bucket: u64) -> String {
-        self.key(format_args!("t:{bucket}"))
+        self.transaction_bucket_name(bucket).to_string()
     }
 
     /// String: a block's body.

@@ -225,9 +225,9 @@ impl FastTier {
         states: &str,
         plan: Plan,
     ) -> Result<(), FastError> {
-        let (keys, args) = plan.into_parts(vec![epoch.to_string().into_bytes(), states.into()]);
+        let own = [epoch.to_string().into_bytes(), states.into()];
         let assumed = Assumed { doing, epoch, seq: 0, tip: "" };
-        self.call(assumed, function, &keys, &args).await
+        self.call_with_plan(assumed, function, &own, &plan).await
     }
 }
 

@@ -136,25 +136,34 @@ impl FastTier {
     /// # Errors
     /// Not ready, stale, unavailable, corrupt.
     pub async fn block(&self, id: BlockId) -> Result<At<Option<Block>>, FastError> {
-        let mut height = None;
         for _ in 0..READ_ATTEMPTS_MAX {
+            // A body belongs to its id, whenever it is read; only whether the chain has it is read at one point.
+            let block = self.body("read a block", id).await?;
             let mut reads = Plan::new(self.keys());
-            reads.read_key("GET", self.keys().block(id));
-            // A block that was taken back leaves its body for the outbox: the height index tells it from the chain's.
-            reads.read("HGET", self.keys().heights(), height.unwrap_or(0));
+            match &block {
+                // A block that was taken back leaves its body for the outbox: the height index tells it from the chain's.
+                Some(block) => reads.read("HGET", self.keys().heights(), block.height),
+                None => reads.read_key("GET", self.keys().block(id)),
+            }
             let (head, values) = self.snapshot_anywhere("read a block", reads).await?;
-            let values: Vec<Option<Vec<u8>>> = take(&mut values.into_iter(), 2)?;
-            let [body, indexed] = values.as_slice() else { return Err(moved_on("read a block")) };
-            let block = self.block_of(id, body.as_deref())?;
-            let Some(found) = &block else { return Ok(At { at: head.point(), value: None }) };
-            if height != Some(found.height) {
-                height = Some(found.height);
+            let found: Vec<Option<Vec<u8>>> = take(&mut values.into_iter(), 1)?;
+            let found = found.into_iter().flatten().next();
+            if block.is_none() && found.is_some() {
+                // It came in between.
                 continue;
             }
-            let in_chain = indexed.as_deref() == Some(id.to_string().as_bytes());
+            let in_chain = found.is_some_and(|found| found == id.to_string().as_bytes());
             return Ok(At { at: head.point(), value: block.filter(|_| in_chain) });
         }
         Err(moved_on("read a block"))
+    }
+
+    /// A body by itself: a plain read, since long values are slow in functions.
+    async fn body(&self, doing: &str, id: BlockId) -> Result<Option<Block>, FastError> {
+        let mut command = redis::cmd("GET");
+        command.arg(self.keys().block(id));
+        let bytes: Option<Vec<u8>> = self.ask(doing, &command).await?;
+        self.block_of(id, bytes.as_deref())
     }
 
     /// The block at a height, if it is among those kept.
@@ -162,26 +171,27 @@ impl FastTier {
     /// # Errors
     /// Not ready, stale, unavailable, corrupt.
     pub async fn block_at(&self, height: Height) -> Result<At<Option<Block>>, FastError> {
-        let mut id = None;
+        let mut missing = None;
         for _ in 0..READ_ATTEMPTS_MAX {
             let mut reads = Plan::new(self.keys());
             reads.read("HGET", self.keys().heights(), height);
-            reads.read_key("GET", self.keys().block(id.unwrap_or(BlockId(0))));
             let (head, values) = self.snapshot_anywhere("read a block by height", reads).await?;
-            let values: Vec<Option<Vec<u8>>> = take(&mut values.into_iter(), 2)?;
-            let [indexed, body] = values.as_slice() else { return Err(moved_on("read a block by height")) };
-            let Some(indexed) = indexed else { return Ok(At { at: head.point(), value: None }) };
-            let found = self.indexed_id(height, indexed)?;
-            if id != Some(found) {
-                id = Some(found);
-                continue;
+            let indexed: Vec<Option<Vec<u8>>> = take(&mut values.into_iter(), 1)?;
+            let Some(indexed) = indexed.into_iter().flatten().next() else {
+                return Ok(At { at: head.point(), value: None });
+            };
+            let found = self.indexed_id(height, &indexed)?;
+            let block = self.body("read a block by height", found).await?;
+            if let Some(block) = block.filter(|block| block.height == height) {
+                return Ok(At { at: head.point(), value: Some(block) });
             }
-            let block = self.block_of(found, body.as_deref())?.filter(|block| block.height == height);
-            let block = block.ok_or_else(|| FastError::Corrupt {
-                key: self.keys().block(found),
-                detail: format!("the body of the kept block at height {height} is missing or another's"),
-            })?;
-            return Ok(At { at: head.point(), value: Some(block) });
+            // Trimmed in between; unless nothing has happened in between.
+            if missing.replace(head.point()) == Some(head.point()) {
+                return Err(FastError::Corrupt {
+                    key: self.keys().block(found),
+                    detail: format!("the body of the kept block at height {height} is missing or another's"),
+                });
+            }
         }
         Err(moved_on("read a block by height"))
     }

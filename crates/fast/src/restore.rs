@@ -30,6 +30,8 @@ use crate::working_set::take;
 /// Rows of one call: long enough to amortize the round trip, short enough not to block other clients for long (about
 /// 10 ms).
 const ROWS_A_CALL: usize = 4096;
+/// Ids that are sorted at once: 16 MB.
+const IDS_SORTED: usize = 1 << 20;
 /// Bytes of blocks in one call.
 const BLOCK_BYTES_A_CALL: usize = 4 << 20;
 /// Calls that are on their way at the same time: Redis works on one while the next is sent.
@@ -125,6 +127,7 @@ impl FastTier {
             epoch,
             buckets,
             names: HashMap::new(),
+            ids: Vec::new(),
             accounts: 0,
             transactions: 0,
         })
@@ -140,6 +143,8 @@ pub struct Restore {
     buckets: Buckets,
     /// Holders of each name: two rows with the same name may come in different chunks.
     names: HashMap<String, Vec<u64>>,
+    /// Ids that wait until there are enough of them that a bucket gets many at once.
+    ids: Vec<(TransactionId, Height)>,
     accounts: u64,
     transactions: u64,
 }
@@ -194,7 +199,8 @@ impl Restore {
         Ok(plan)
     }
 
-    /// Loads the transaction index.
+    /// Loads the transaction index. Ids wait until there are enough of them: [`write_waiting`](Self::write_waiting) and
+    /// [`finish`](Self::finish) write the rest.
     ///
     /// # Errors
     /// As [`load_accounts`](Self::load_accounts).
@@ -202,25 +208,36 @@ impl Restore {
         &mut self,
         transactions: &[(TransactionId, Height)],
     ) -> Result<(), FastError> {
-        let keys = self.tier.keys();
-        let plan_chunk = |chunk: &[(TransactionId, Height)]| {
-            let mut plan = Plan::new(keys);
-            let mut by_bucket: BTreeMap<u64, Vec<(Vec<u8>, String)>> = BTreeMap::new();
-            for (id, height) in chunk {
-                let pairs = by_bucket.entry(self.buckets.of_transaction(*id)).or_default();
-                pairs.push((id.0.to_be_bytes().to_vec(), height.to_string()));
-            }
-            for (bucket, pairs) in by_bucket {
-                plan.set_fields(keys.transaction_bucket(bucket), pairs);
-            }
-            plan
-        };
-        // Sorting a large chunk by bucket first makes each call touch few buckets, with many entries each.
-        let mut sorted = transactions.to_vec();
-        sorted.sort_unstable_by_key(|(id, _)| self.buckets.of_transaction(*id));
-        let plans = sorted.chunks(ROWS_A_CALL).map(plan_chunk).collect();
-        self.send("load transactions", plans).await?;
+        self.ids.extend(transactions);
         self.transactions += transactions.len() as u64;
+        if self.ids.len() >= IDS_SORTED { self.write_waiting().await } else { Ok(()) }
+    }
+
+    /// Writes the ids that wait: sorted by bucket, so that each call touches few buckets, with many entries each.
+    ///
+    /// # Errors
+    /// As [`load_accounts`](Self::load_accounts).
+    pub async fn write_waiting(&mut self) -> Result<(), FastError> {
+        let (keys, buckets) = (self.tier.keys(), self.buckets);
+        let mut sorted: Vec<(u64, TransactionId, Height)> =
+            self.ids.drain(..).map(|(id, height)| (buckets.of_transaction(id), id, height)).collect();
+        sorted.sort_unstable_by_key(|(bucket, _, _)| *bucket);
+        for some in sorted.chunks(ROWS_A_CALL * CALLS_IN_FLIGHT) {
+            let plans = some.chunks(ROWS_A_CALL).map(|chunk| {
+                let mut plan = Plan::new(keys);
+                for run in chunk.chunk_by(|(a, _, _), (b, _, _)| a == b) {
+                    let Some((bucket, _, _)) = run.first() else { continue };
+                    plan.once("HSET", format_args!("{}", keys.transaction_bucket_name(*bucket)), |words| {
+                        for (_, id, height) in run {
+                            words.word(&id.0.to_be_bytes());
+                            words.word(height.to_string().as_bytes());
+                        }
+                    });
+                }
+                plan
+            });
+            self.send("load transactions", plans.collect()).await?;
+        }
         Ok(())
     }
 
@@ -314,7 +331,8 @@ impl Restore {
     /// # Errors
     /// Corrupt: a count differs from what was loaded, or from the tip's number of transactions. Else as
     /// [`load_accounts`](Self::load_accounts).
-    pub async fn finish(self, head: &RestoredHead) -> Result<(), FastError> {
+    pub async fn finish(mut self, head: &RestoredHead) -> Result<(), FastError> {
+        self.write_waiting().await?;
         let RestoredHead { position, tip, genesis_account } = head;
         let keys = self.tier.keys();
         let accounts = self.count(self.buckets.accounts, |bucket| keys.account_bucket(bucket)).await?;

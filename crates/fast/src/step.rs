@@ -1,7 +1,9 @@
 //! The steps of the chain: a block applied, the last block taken back, a rewind accepted.
 //!
 //! The order of a block: [`apply`](FastTier::apply) checks that its arguments agree, turns the change set into a plan,
-//! and calls one function, which checks epoch, sequence number and tip and writes state and outbox entry together.
+//! and calls one function with it, which checks epoch, sequence number and tip and writes state and outbox entry in the same
+//! atomic call. Several steps may be sent before the first is answered: each names the operation before it, so none is
+//! done after one that was not.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +13,7 @@ use forebay_ledger::ids::{Address, BlockId, Height};
 use forebay_ledger::keys::PublicKey;
 use forebay_ledger::state::{AccountChange, ChangeSet, RoundChange, RoundState, UndoRecord};
 
-use crate::codec::account::AccountRecord;
+use crate::codec::account::{AccountRecord, is_short, put_account};
 use crate::codec::block::encode_block;
 use crate::codec::round::{encode_closer, encode_keys, encode_round_block};
 use crate::codec::undo::encode_undo;
@@ -21,7 +23,7 @@ use crate::error::FastError;
 use crate::head::{Fence, Position, State, position_fields, tip_word};
 use crate::keys::{Buckets, Keys};
 use crate::library::{Assumed, Function};
-use crate::plan::{Fields, Pairs, Plan};
+use crate::plan::{Fields, Pairs, Plan, Writer};
 
 /// Where a rewind goes back to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,17 +56,7 @@ impl FastTier {
         check_apply(fence, changes, undo, block, entry)
             .map_err(|detail| FastError::Inconsistent { doing: doing.clone(), detail: detail.to_owned() })?;
         self.step(&doing, Function::Step, fence, entry, |keys, buckets| {
-            let mut plan = plan_changes(keys, buckets, changes, entry.position)?;
-            plan.set(keys.block(block.id), encode_block(block));
-            plan.set_fields(keys.heights(), [(block.height.to_string(), block.id.to_string())]);
-            if changes.tip_before.is_none() {
-                let genesis_account = Address::of(&block.generator_public_key).0.to_string();
-                plan.set_fields(keys.meta(), [("genesis", genesis_account)]);
-            }
-            if let Some(undo) = undo {
-                plan.set(keys.undo(block.height), encode_undo(undo));
-            }
-            Ok(plan)
+            plan_block(keys, buckets, changes, undo, block, entry.position)
         })
         .await
     }
@@ -133,9 +125,9 @@ impl FastTier {
         let assumed = Assumed { doing, epoch: fence.epoch, seq: fence.seq, tip: &tip };
         for last_attempt in [false, true] {
             let buckets = self.buckets().await?;
-            let (keys, args) =
-                plan(self.keys(), &buckets)?.into_parts(step_args(fence, &tip, &buckets, entry));
-            match self.call(assumed, function, &keys, &args).await {
+            let plan = plan(self.keys(), &buckets)?;
+            let own = step_args(fence, &tip, &buckets, entry);
+            match self.call_with_plan(assumed, function, &own, &plan).await {
                 Err(FastError::BucketsChanged { .. }) if !last_attempt => self.head().await.map(|_| ())?,
                 result => {
                     result?;
@@ -164,6 +156,28 @@ fn step_args(fence: &Fence, tip: &str, buckets: &Buckets, entry: &OutboxEntry) -
     .to_vec();
     args.extend(fields.into_iter().flat_map(|(name, value)| [name.into(), value]));
     args
+}
+
+/// All that a block's step writes besides its outbox entry.
+pub(crate) fn plan_block(
+    keys: &Keys,
+    buckets: &Buckets,
+    changes: &ChangeSet,
+    undo: Option<&UndoRecord>,
+    block: &Block,
+    position: Position,
+) -> Result<Plan, FastError> {
+    let mut plan = plan_changes(keys, buckets, changes, position)?;
+    plan.set(keys.block(block.id), encode_block(block));
+    plan.set_fields(keys.heights(), [(block.height.to_string(), block.id.to_string())]);
+    if changes.tip_before.is_none() {
+        let genesis_account = Address::of(&block.generator_public_key).0.to_string();
+        plan.set_fields(keys.meta(), [("genesis", genesis_account)]);
+    }
+    if let Some(undo) = undo {
+        plan.set(keys.undo(block.height), encode_undo(undo));
+    }
+    Ok(plan)
 }
 
 /// What both directions share: accounts, names, transaction index, round, tip.
@@ -235,38 +249,69 @@ fn plan_accounts(
     buckets: &Buckets,
     changes: &[AccountChange],
 ) -> Result<i64, FastError> {
-    let mut written: BTreeMap<u64, Pairs> = BTreeMap::new();
-    let mut removed: BTreeMap<u64, Fields> = BTreeMap::new();
     let mut delegates = DelegateChanges::default();
     let mut count_delta = 0i64;
-    for AccountChange { address, before, after } in changes {
+    let mut by_bucket: Vec<(u64, &AccountChange)> = Vec::with_capacity(changes.len());
+    for change in changes {
+        let AccountChange { address, before, after } = change;
         count_delta += i64::from(after.is_some()) - i64::from(before.is_some());
         delegates.add(before.as_ref(), after.as_ref())?;
-        let old = before.as_ref().map(AccountRecord::of);
-        let new = after.as_ref().map(AccountRecord::of);
-        if let Some(AccountRecord::Side(bytes)) = &new {
-            plan.set(keys.long_account(*address), bytes.clone());
-        } else if let Some(AccountRecord::Side(_)) = &old {
-            plan.delete(keys.long_account(*address));
-        }
-        let field = address.0.to_be_bytes().to_vec();
-        let (bucket, old) = (buckets.of_account(*address), old.as_ref().map(AccountRecord::bucket_value));
-        match new.as_ref().map(AccountRecord::bucket_value) {
-            Some(value) if Some(value) != old => {
-                written.entry(bucket).or_default().push((field, value.to_vec()));
+        plan_long_record(plan, keys, *address, before.as_ref(), after.as_ref());
+        by_bucket.push((buckets.of_account(*address), change));
+    }
+    by_bucket.sort_unstable_by_key(|(bucket, _)| *bucket);
+    for run in by_bucket.chunk_by(|(a, _), (b, _)| a == b) {
+        let Some((bucket, _)) = run.first() else { continue };
+        let name = keys.account_bucket_name(*bucket);
+        plan.once("HSET", format_args!("{name}"), |words| {
+            for (_, change) in run {
+                write_account(words, change);
             }
-            Some(_) => {}
-            None => removed.entry(bucket).or_default().push(field),
-        }
-    }
-    for (bucket, pairs) in written {
-        plan.set_fields(keys.account_bucket(bucket), pairs);
-    }
-    for (bucket, fields) in removed {
-        plan.delete_fields(keys.account_bucket(bucket), fields);
+        });
+        // Only an undo removes accounts.
+        plan.once("HDEL", format_args!("{name}"), |words| {
+            for (_, change) in run.iter().filter(|(_, change)| change.after.is_none()) {
+                words.word(&change.address.0.to_be_bytes());
+            }
+        });
     }
     delegates.plan(plan, keys);
     Ok(count_delta)
+}
+
+/// The side key of an account whose record is too long for its bucket, or was.
+fn plan_long_record(
+    plan: &mut Plan,
+    keys: &Keys,
+    address: Address,
+    before: Option<&Account>,
+    after: Option<&Account>,
+) {
+    let record = |account: Option<&Account>| match account {
+        Some(account) if !is_short(account) => Some(AccountRecord::of(account)),
+        _ => None,
+    };
+    if let Some(AccountRecord::Side(bytes)) = record(after) {
+        plan.set(keys.long_account(address), bytes);
+    } else if let Some(AccountRecord::Side(_)) = record(before) {
+        plan.delete(keys.long_account(address));
+    }
+}
+
+/// An account's field and value in its bucket, if the value changes.
+fn write_account(words: &mut Writer<'_>, change: &AccountChange) {
+    let Some(after) = &change.after else { return };
+    if is_short(after) {
+        words.word(&change.address.0.to_be_bytes());
+        words.word_with(|bytes| put_account(bytes, after));
+        return;
+    }
+    let old = change.before.as_ref().map(AccountRecord::of);
+    let new = AccountRecord::of(after);
+    if old.as_ref().map(AccountRecord::bucket_value) != Some(new.bucket_value()) {
+        words.word(&change.address.0.to_be_bytes());
+        words.word(new.bucket_value());
+    }
 }
 
 /// What changes in the delegates' hash and the two rankings.
@@ -375,18 +420,21 @@ pub(crate) fn name_value(mut addresses: Vec<u64>) -> Vec<u8> {
 }
 
 fn plan_transactions(plan: &mut Plan, keys: &Keys, buckets: &Buckets, changes: &ChangeSet) {
-    let mut by_bucket: BTreeMap<u64, Fields> = BTreeMap::new();
-    for id in &changes.transactions {
-        by_bucket.entry(buckets.of_transaction(*id)).or_default().push(id.0.to_be_bytes().to_vec());
-    }
+    let mut by_bucket: Vec<(u64, u64)> =
+        changes.transactions.iter().map(|id| (buckets.of_transaction(*id), id.0)).collect();
+    by_bucket.sort_unstable();
     let height = changes.tip_after.height.to_string();
-    for (bucket, ids) in by_bucket {
-        let key = keys.transaction_bucket(bucket);
-        if changes.undo {
-            plan.delete_fields(key, ids);
-        } else {
-            plan.set_fields(key, ids.into_iter().map(|id| (id, height.clone())));
-        }
+    let name = if changes.undo { "HDEL" } else { "HSET" };
+    for run in by_bucket.chunk_by(|(a, _), (b, _)| a == b) {
+        let Some((bucket, _)) = run.first() else { continue };
+        plan.once(name, format_args!("{}", keys.transaction_bucket_name(*bucket)), |words| {
+            for (_, id) in run {
+                words.word(&id.to_be_bytes());
+                if !changes.undo {
+                    words.word(height.as_bytes());
+                }
+            }
+        });
     }
 }
 

@@ -53,6 +53,7 @@ async fn the_footprint_is_within_a_tenth_of_what_redis_uses() {
         let rows: Vec<_> = (chunk * 50_000..(chunk + 1) * 50_000).map(row).collect();
         restore.load_transactions(&rows).await.unwrap();
     }
+    restore.write_waiting().await.unwrap();
     let used = bench.tier.server_facts().await.unwrap().memory_bytes_used;
     let planned = Footprint::of(&contents, &Calibration::default());
     let total = planned.total();

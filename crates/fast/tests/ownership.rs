@@ -73,13 +73,14 @@ async fn a_node_that_lost_its_epoch_cannot_change_or_delete_a_byte() {
         durable: None,
     };
     let head = RestoredHead { position: Position { epoch: 1, seq: 1 }, tip: None, genesis_account: None };
+    restore.load_transactions(&[(forebay_ledger::ids::TransactionId(1), 1)]).await.unwrap();
     let results = [
         old.apply(&fence, &next.changes, next.undo.as_ref(), &next.block, &entry).await,
         old.trim(EPOCH, &all).await,
         old.begin_clean(EPOCH).await,
         old.clean(EPOCH, |_| {}).await.map(|_| ()),
         restore.load_accounts(&accounts).await,
-        restore.load_transactions(&[(forebay_ledger::ids::TransactionId(1), 1)]).await,
+        restore.write_waiting().await,
         restore.load_blocks(std::slice::from_ref(&next.block)).await,
         old.begin_restore(EPOCH, Expected { accounts: 1, transactions: 1 }).await.map(|_| ()),
         old.heartbeat(EPOCH).await,

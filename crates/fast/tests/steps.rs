@@ -4,11 +4,15 @@
 mod common;
 
 use common::{Bench, EPOCH, holder, next_entry, next_position, oracle_chain, start_fence};
-use forebay_fast::{FastErrorKind, Fence, Operation, OutboxEntry, RankedBy, RewindTarget, State};
+use forebay_fast::{
+    AccountRecord, FastError, FastErrorKind, Fence, Operation, OutboxEntry, RankedBy, RewindTarget, State,
+};
 use forebay_ledger::account::Account;
+use forebay_ledger::apply::Applied;
 use forebay_ledger::memory::MemoryState;
 use forebay_ledger::state::{Needs, StateView};
 use forebay_ledger::verify::needs;
+use futures_util::future::join_all;
 
 /// Redis says the same as the ledger's own state, whatever is asked.
 async fn assert_same_state(bench: &Bench, state: &MemoryState) {
@@ -214,4 +218,77 @@ async fn with_full_memory_a_step_is_refused_whole_and_taking_back_works() {
     let mut fence = Fence { seq: fence.seq + 1, tip: Some(changes.tip_after.id), ..fence };
     bench.apply(&mut fence, &last, None).await;
     bench.apply(&mut fence, &next, None).await;
+}
+
+#[tokio::test]
+async fn a_server_that_lost_the_functions_gets_them_again_and_the_step_is_done_once() {
+    let Some(chain) = oracle_chain(3) else { return };
+    let bench = Bench::ready().await;
+    let mut fence = start_fence();
+    bench.apply(&mut fence, &chain.applied[0], None).await;
+    let _: () = bench.command(&["FUNCTION", "FLUSH"]).await;
+    bench.apply(&mut fence, &chain.applied[1], None).await;
+    let head = bench.tier.head().await.unwrap();
+    assert_eq!((head.position.seq, head.tip.map(|tip| tip.id)), (fence.seq, fence.tip));
+    assert_eq!(bench.tier.outbox_range().await.unwrap().unwrap().entries, 2);
+}
+
+#[tokio::test]
+async fn a_bucket_replaced_by_another_program_is_told_as_damage_and_nothing_is_written() {
+    let Some(chain) = oracle_chain(12) else { return };
+    let bench = Bench::ready().await;
+    let mut fence = start_fence();
+    for applied in &chain.applied[..11] {
+        bench.apply(&mut fence, applied, None).await;
+    }
+    let next = &chain.applied[11];
+    let buckets = bench.tier.head().await.unwrap().buckets;
+    // A record that lives elsewhere does not change its bucket.
+    let is_inline = |account: &_| matches!(AccountRecord::of(account), AccountRecord::Inline(_));
+    let inline = next.changes.accounts.iter().find(|change| change.after.as_ref().is_some_and(is_inline));
+    let touched = inline.unwrap().address;
+    let bucket = bench.tier.keys().account_bucket(buckets.of_account(touched));
+    let _: () = bench.command(&["SET", &bucket, "not a hash"]).await;
+    let before = bench.dump().await;
+    let entry = next_entry(&fence, next, None);
+    let error =
+        bench.tier.apply(&fence, &next.changes, next.undo.as_ref(), &next.block, &entry).await.unwrap_err();
+    assert_eq!(error.kind(), FastErrorKind::Corrupt, "{error}");
+    assert_eq!(bench.dump().await, before);
+}
+
+/// Sends all steps before the first is answered.
+async fn sent_together(bench: &Bench, fences: &[Fence], steps: &[Applied]) -> Vec<Result<(), FastError>> {
+    let calls = fences.iter().zip(steps).map(async |(fence, step)| {
+        let entry = next_entry(fence, step, None);
+        bench.tier.apply(fence, &step.changes, step.undo.as_ref(), &step.block, &entry).await
+    });
+    join_all(calls).await
+}
+
+#[tokio::test]
+async fn of_steps_sent_together_none_is_done_after_one_that_was_not() {
+    let Some(chain) = oracle_chain(6) else { return };
+    let bench = Bench::ready().await;
+    let mut fence = start_fence();
+    bench.apply(&mut fence, &chain.applied[0], None).await;
+    let mut fences = vec![fence];
+    for step in &chain.applied[1..5] {
+        let before = fences[fences.len() - 1];
+        fences.push(Fence { seq: before.seq + 1, tip: Some(step.block.id), ..before });
+    }
+    let before = bench.dump().await;
+    // The first of them is not sent at all.
+    for answer in sent_together(&bench, &fences[1..], &chain.applied[2..6]).await {
+        assert_eq!(answer.unwrap_err().kind(), FastErrorKind::Conflict);
+    }
+    assert_eq!(bench.dump().await, before);
+    // Another node takes the chain: none of those that were sent before is done.
+    let owner = bench.tier.owner().await.unwrap();
+    bench.tier.claim(owner.as_ref(), EPOCH + 1, &holder()).await.unwrap();
+    let before = bench.dump().await;
+    for answer in sent_together(&bench, &fences, &chain.applied[1..6]).await {
+        assert_eq!(answer.unwrap_err().kind(), FastErrorKind::Fenced);
+    }
+    assert_eq!(bench.dump().await, before);
 }

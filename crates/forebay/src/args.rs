@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 
+pub use crate::bench_args::{BenchArgs, BenchPart};
 use crate::{exit, version};
 
 /// Redis in front of PostgreSQL: the data layer of a DPoS blockchain node.
@@ -236,6 +237,12 @@ pub enum Command {
         after_help = "Example:\n  forebay generate --out net --accounts 1000 --blocks 500 --mix all\n  forebay replay net/blocks.jsonl --network net/profile.toml --genesis net/genesis.json"
     )]
     Generate(GenerateArgs),
+    /// Measure speed and memory on private servers, each figure beside a control arm of the same run
+    #[command(
+        after_help = "Examples:\n  forebay bench --quick\n  forebay bench accept drain --load uniform:200000 --block-size 250 --report bench.html\n\n\
+        Without parts, all are measured. docs/performance.md says what each means."
+    )]
+    Bench(BenchArgs),
     /// Show or check the settings, or print their JSON schema
     #[command(
         after_help = "Examples:\n  forebay config show\n  forebay config check --config /etc/forebay/forebay.toml\n\n\

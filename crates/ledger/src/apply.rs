@@ -8,6 +8,7 @@ use std::collections::{HashMap, HashSet};
 use crate::account::{Account, Delegate, Multisignature};
 use crate::block::Block;
 use crate::crypto::Checker;
+use crate::ids::hashing::IdHash;
 use crate::ids::{Address, Height};
 use crate::keys::{Hash, PublicKey};
 use crate::profile::NetworkProfile;
@@ -47,7 +48,7 @@ pub fn apply_block(
     let mut block = checked.into_block();
     block.height = tip.height.checked_add(1).ok_or(Refusal::Overflow("the height"))?;
 
-    let mut working = Working::new(view);
+    let mut working = Working::new(view, 2 * block.transactions.len() + 1);
     for (index, transaction) in block.transactions.iter().enumerate() {
         if profile.exceptions.without_effect.contains(&transaction.id) {
             continue;
@@ -122,7 +123,7 @@ pub fn apply_genesis(
     if let Some(twice) = block.transactions.iter().find(|t| !ids.insert(t.id)) {
         return Err(Refusal::DuplicateTransaction(twice.id));
     }
-    let mut working = Working::new(view);
+    let mut working = Working::new(view, block.transactions.len());
     let (votes, others): (Vec<&Transaction>, Vec<&Transaction>) =
         block.transactions.iter().partition(|t| matches!(t.asset, Asset::Vote { .. }));
     for transaction in others.into_iter().chain(votes) {
@@ -214,28 +215,38 @@ fn tip_of(block: &Block, transactions_before: u64) -> Tip {
     }
 }
 
+/// An account that a block touches: as the view has it, and as it is so far.
+struct Touched<'a> {
+    before: Option<&'a Account>,
+    now: Account,
+}
+
 /// The accounts that a block touches, on top of a view.
 struct Working<'a, V> {
     view: &'a V,
-    touched: HashMap<Address, Account>,
+    touched: HashMap<Address, Touched<'a>, IdHash>,
     usernames: Vec<(String, Address)>,
 }
 
 impl<'a, V: StateView> Working<'a, V> {
-    fn new(view: &'a V) -> Self {
-        Self { view, touched: HashMap::new(), usernames: Vec::new() }
+    /// `touches`: about how many accounts it will be.
+    fn new(view: &'a V, touches: usize) -> Self {
+        let touched = HashMap::with_capacity_and_hasher(touches, IdHash::default());
+        Self { view, touched, usernames: Vec::new() }
     }
 
     /// The account, created if there is none.
     fn account(&mut self, address: Address) -> &mut Account {
         let view = self.view;
-        self.touched
-            .entry(address)
-            .or_insert_with(|| view.account(address).cloned().unwrap_or_else(|| Account::new(address)))
+        let touched = self.touched.entry(address).or_insert_with(|| {
+            let before = view.account(address);
+            Touched { before, now: before.cloned().unwrap_or_else(|| Account::new(address)) }
+        });
+        &mut touched.now
     }
 
     fn current(&self, address: Address) -> Option<&Account> {
-        self.touched.get(&address).or_else(|| self.view.account(address))
+        self.touched.get(&address).map(|touched| &touched.now).or_else(|| self.view.account(address))
     }
 
     fn add_balance(&mut self, address: Address, amount: i64) -> Result<(), Refusal> {
@@ -288,7 +299,9 @@ impl<'a, V: StateView> Working<'a, V> {
 
     fn apply_transaction(&mut self, transaction: &Transaction) -> Result<(), Refusal> {
         let cost = transaction.cost().ok_or(Refusal::Overflow("amount and fee"))?;
-        let sender = self.set_public_key(&transaction.sender_public_key);
+        // Its address was computed from its key when it was read.
+        let sender = transaction.sender;
+        self.account(sender).public_key.get_or_insert(transaction.sender_public_key);
         self.add_balance(sender, cost.checked_neg().ok_or(Refusal::Overflow("amount and fee"))?)?;
         match &transaction.asset {
             Asset::Transfer => {
@@ -415,16 +428,15 @@ impl<'a, V: StateView> Working<'a, V> {
 
     /// Carries what happened to voters' balances and votes over to their delegates' running sums.
     fn settle_tallies(&mut self) -> Result<(), Refusal> {
-        let mut deltas: HashMap<Address, (i128, i128)> = HashMap::new();
-        for (address, after) in &self.touched {
-            let before = self.view.account(*address);
-            if before.is_some_and(|b| b.balance == after.balance && b.votes == after.votes) {
+        let mut deltas: HashMap<Address, (i128, i128), IdHash> = HashMap::default();
+        for Touched { before, now } in self.touched.values() {
+            if before.is_some_and(|b| b.balance == now.balance && b.votes == now.votes) {
                 continue;
             }
             if let Some(before) = before {
                 contribute(&mut deltas, before, -1);
             }
-            contribute(&mut deltas, after, 1);
+            contribute(&mut deltas, now, 1);
         }
         for (delegate, (balance, share)) in deltas.into_iter().filter(|(_, delta)| *delta != (0, 0)) {
             if self.current(delegate).is_none() {
@@ -450,7 +462,8 @@ impl<'a, V: StateView> Working<'a, V> {
             })
             .collect();
         for account in weighed {
-            self.touched.insert(account.address, account);
+            let address = account.address;
+            *self.account(address) = account;
         }
     }
 
@@ -469,28 +482,28 @@ impl<'a, V: StateView> Working<'a, V> {
     /// Every delegate as the block leaves it.
     fn all_delegates(&self) -> HashMap<Address, &Account> {
         let mut all: HashMap<Address, &Account> = self.view.delegates().map(|a| (a.address, a)).collect();
-        all.extend(self.touched.values().filter(|a| a.delegate.is_some()).map(|a| (a.address, a)));
+        let touched = self.touched.values().map(|touched| &touched.now);
+        all.extend(touched.filter(|a| a.delegate.is_some()).map(|a| (a.address, a)));
         all
     }
 
     fn finish(self) -> (Vec<AccountChange>, Vec<(String, Address)>) {
-        let view = self.view;
         let mut changes: Vec<AccountChange> = self
             .touched
             .into_iter()
-            .map(|(address, after)| AccountChange {
+            .filter(|(_, touched)| touched.before != Some(&touched.now))
+            .map(|(address, Touched { before, now })| AccountChange {
                 address,
-                before: view.account(address).cloned(),
-                after: Some(after),
+                before: before.cloned(),
+                after: Some(now),
             })
-            .filter(|change| change.before != change.after)
             .collect();
         changes.sort_unstable_by_key(|change| change.address);
         (changes, self.usernames)
     }
 }
 
-fn contribute(deltas: &mut HashMap<Address, (i128, i128)>, voter: &Account, sign: i128) {
+fn contribute(deltas: &mut HashMap<Address, (i128, i128), IdHash>, voter: &Account, sign: i128) {
     let votes = i128::try_from(voter.votes.len()).unwrap_or(i128::MAX);
     for delegate in &voter.votes {
         let (balance, share) = deltas.entry(*delegate).or_default();

@@ -140,3 +140,58 @@ impl Address {
         parse_decimal(digits).map(Self)
     }
 }
+
+/// Hashing of ids and addresses for tables in memory.
+pub mod hashing {
+    use std::hash::{BuildHasher, Hasher, RandomState};
+
+    /// A multiplication, for keys that are one u64. Ids are parts of a sha256, but whoever makes them can choose among
+    /// many; the seed and the factor, others for each table, keep them from being chosen to collide.
+    #[derive(Debug, Clone)]
+    pub struct IdHash {
+        seed: u64,
+        factor: u64,
+    }
+
+    impl Default for IdHash {
+        fn default() -> Self {
+            let random = RandomState::new();
+            // Odd, so that no bit of a key is lost.
+            Self { seed: random.hash_one(0u8), factor: random.hash_one(1u8) | 1 }
+        }
+    }
+
+    impl BuildHasher for IdHash {
+        type Hasher = IdHasher;
+
+        fn build_hasher(&self) -> IdHasher {
+            IdHasher { state: self.seed, factor: self.factor }
+        }
+    }
+
+    /// See [`IdHash`].
+    #[derive(Debug, Clone)]
+    pub struct IdHasher {
+        state: u64,
+        factor: u64,
+    }
+
+    impl Hasher for IdHasher {
+        fn finish(&self) -> u64 {
+            self.state
+        }
+
+        fn write_u64(&mut self, word: u64) {
+            // The halves of the product together depend on all bits of the key.
+            let product = u128::from(self.state ^ word) * u128::from(self.factor);
+            self.state = (product >> 64) as u64 ^ product as u64;
+        }
+
+        fn write(&mut self, bytes: &[u8]) {
+            for chunk in bytes.chunks(8) {
+                let word = chunk.iter().rev().fold(0, |word, byte| (word << 8) | u64::from(*byte));
+                self.write_u64(word);
+            }
+        }
+    }
+}

@@ -138,13 +138,14 @@ async fn main() {
         let to = Address::of(&key(random(n + 77)));
         transaction(2_000_000 + n, key(random(n)), Some(to), 1000, Asset::Transfer)
     };
-    let phases: [(&str, usize, Vec<SlowOperation>); 6] = [
+    let phases: [(&str, usize, Vec<SlowOperation>); 7] = [
         ("200,000 transfers to new accounts", 202, maker.blocks((0..ACCOUNTS).map(fund))),
         ("100,000 votes", 202, maker.blocks((0..ACCOUNTS / 2).map(vote))),
         ("200,000 transfers between accounts", 202, maker.blocks((0..200_000).map(pay))),
         ("20,000 transfers, a commit a block", 1, maker.blocks((300_000..320_000).map(pay))),
         ("200,000 transfers between accounts", 202, maker.blocks((400_000..600_000).map(pay))),
         ("20,000 transfers, 10 a block", 500, maker.blocks_of(10, (600_000..620_000).map(pay))),
+        ("25,000 transfers, 25 a block, a commit each", 1, maker.blocks_of(25, (700_000..725_000).map(pay))),
     ];
     for (what, batch, operations) in phases {
         let started = Instant::now();

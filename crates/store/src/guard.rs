@@ -12,6 +12,10 @@ pub struct Lag {
     pub operations: usize,
     /// Bytes of their blocks.
     pub bytes: usize,
+    /// Steps on their way to Redis: they will wait, too, so they take room; but the slow tier is not late with them.
+    pub steps_sent: usize,
+    /// Bytes of their blocks.
+    pub bytes_sent: usize,
 }
 
 /// What the writer may do.
@@ -63,12 +67,14 @@ impl Guard {
     /// What may be done now. `is_live`: the tip is close to the clock.
     pub fn observe(&mut self, now: Instant, lag: &Lag, is_live: bool) -> Verdict {
         let limits = &self.limits;
+        let (operations, bytes) = (lag.operations + lag.steps_sent, lag.bytes + lag.bytes_sent);
+        let at_blocks = operations >= limits.lag_blocks_max;
+        let is_full = at_blocks || bytes >= limits.lag_bytes_max;
         if lag.operations == 0 {
             (self.waiting_since, self.over_since) = (None, None);
-            return Verdict::Fine;
+            return if is_full && operations > 0 { Verdict::Wait } else { Verdict::Fine };
         }
         let waiting = now.saturating_duration_since(*self.waiting_since.get_or_insert(now));
-        let at_blocks = lag.operations >= limits.lag_blocks_max;
         self.over_since = at_blocks.then(|| self.over_since.unwrap_or(now));
         let over = self.over_since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
         if waiting >= limits.no_progress_max {
@@ -77,10 +83,10 @@ impl Guard {
         if is_live && at_blocks && over >= limits.grace {
             return Verdict::Stop(Overrun::OverLimit(over));
         }
-        if at_blocks || lag.bytes >= limits.lag_bytes_max {
+        if is_full {
             return Verdict::Wait;
         }
-        let pause = pause(lag.operations, limits.lag_blocks_max).max(pause(lag.bytes, limits.lag_bytes_max));
+        let pause = pause(operations, limits.lag_blocks_max).max(pause(bytes, limits.lag_bytes_max));
         if pause.is_zero() { Verdict::Fine } else { Verdict::Slow(pause) }
     }
 }
@@ -110,7 +116,7 @@ mod tests {
     }
 
     fn lag(operations: usize, bytes: usize) -> Lag {
-        Lag { operations, bytes }
+        Lag { operations, bytes, ..Lag::default() }
     }
 
     fn seconds(start: Instant, seconds: u64) -> Instant {
@@ -126,6 +132,18 @@ mod tests {
         assert!(first < second && second < PAUSE_MAX);
         assert_eq!(guard.observe(now, &lag(100, 0), true), Verdict::Wait);
         assert_eq!(guard.observe(now, &lag(1, 1000), true), Verdict::Wait);
+    }
+
+    #[test]
+    fn steps_on_their_way_take_room_but_are_nothing_that_the_slow_tier_is_late_with() {
+        let (mut guard, start) = (Guard::new(limits()), Instant::now());
+        let sent = |operations, steps_sent| Lag { steps_sent, ..lag(operations, 0) };
+        assert_eq!(guard.observe(start, &sent(0, 16), true), Verdict::Fine);
+        assert_eq!(guard.observe(seconds(start, 900), &sent(0, 16), true), Verdict::Fine);
+        assert_eq!(guard.observe(seconds(start, 900), &sent(0, 100), true), Verdict::Wait);
+        assert_eq!(guard.observe(seconds(start, 900), &sent(90, 10), true), Verdict::Wait);
+        let full = Lag { bytes_sent: 600, ..lag(1, 400) };
+        assert_eq!(guard.observe(seconds(start, 900), &full, true), Verdict::Wait);
     }
 
     #[test]

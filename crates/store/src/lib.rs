@@ -7,12 +7,14 @@
 //! What is promised: a block that was accepted is applied in Redis and stands in the outbox; the Syncer brings it to
 //! PostgreSQL exactly once, in order. A refused block changes nothing in either tier.
 
+mod account_cache;
 mod awake;
 mod drain;
 mod error;
 mod guard;
 mod heal;
 mod kept;
+mod known_ids;
 mod latency;
 pub mod memory;
 mod node;

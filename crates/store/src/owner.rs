@@ -4,12 +4,15 @@
 //! the Writer and knows the unsynced tail; the Syncer gets batches of the tail and reports back. What to do when a tier
 //! lost something is in `heal.rs`.
 
+mod durable;
+mod shown;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use forebay_failpoint::reach;
-use forebay_fast::{Durable as DurableNote, Position};
+use forebay_fast::{FastError, Position};
 use forebay_ledger::crypto::Checker;
 use forebay_ledger::ids::{Address, BlockId, Height};
 use forebay_slow::SlowOperation;
@@ -17,8 +20,8 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Interval, MissedTickBehavior};
 
 use crate::awake::AwakeClock;
-use crate::error::{Decision, StoreError, decide};
-use crate::guard::{Guard, Lag, Verdict};
+use crate::error::StoreError;
+use crate::guard::{Guard, Verdict};
 use crate::latency::Latency;
 use crate::memory::pressure::MemoryWatch;
 use crate::node::Command;
@@ -26,7 +29,7 @@ use crate::options::NodeOptions;
 use crate::progress::{Counts, InFlight, Pace, Phase, Progress};
 use crate::receipt::{Accepted, Durable, Profile};
 use crate::retention::Retention;
-use crate::serve::Waiting;
+use crate::serve::{STEPS_SENT_MAX, Waiting};
 use crate::start::{Heartbeat, Observer, Started};
 use crate::syncer::{Batch, SyncEvent, Syncer};
 use crate::write_log::LoggedTip;
@@ -72,6 +75,10 @@ impl Drop for EndsWithLoop {
 /// What the loop does next.
 enum Action {
     Command(Command),
+    /// A command that did not come through with others on their way.
+    Again(Command),
+    /// Redis answered the oldest step on its way.
+    Landed(Result<(), FastError>),
     Synced(SyncEvent),
     SyncerGone,
     Stop(Duration),
@@ -87,8 +94,12 @@ pub(crate) struct Owner {
     pub(crate) writer: Writer,
     /// The command that waits for Redis; no other is taken before it.
     pub(crate) waiting: Option<Waiting>,
-    /// The step whose answer was lost and which was done after all, until its caller is answered.
-    pub(crate) settled: Option<Accepted>,
+    /// Commands whose steps are on their way, in the Writer's order.
+    pub(crate) sent: VecDeque<Command>,
+    /// Commands to be served by themselves, before any new one.
+    pub(crate) again: VecDeque<Command>,
+    /// Steps whose answers were lost and which were done after all, until their callers are answered.
+    pub(crate) settled: VecDeque<Accepted>,
     /// PostgreSQL is asked again from then on.
     sync_from: Instant,
     redis_trouble: Option<String>,
@@ -157,7 +168,9 @@ impl Owner {
         let owner = Self {
             writer,
             waiting: None,
-            settled: None,
+            sent: VecDeque::new(),
+            again: VecDeque::new(),
+            settled: VecDeque::new(),
             sync_from: Instant::now(),
             redis_trouble: None,
             slow_trouble: None,
@@ -221,6 +234,7 @@ impl Owner {
             self.progress.send_modify(|progress| progress.last_error = Some(message));
             // A courtesy for the next start, which else watches the heartbeat for a while.
             let _ = self.writer.fast.release(self.writer.epoch).await;
+            self.tell_callers(error);
         }
         self.progress.send_modify(|progress| progress.phase = Phase::Stopped);
         outcome
@@ -237,47 +251,27 @@ impl Owner {
             let verdict = self.verdict();
             let outcome = match self.next_action(commands, stops, verdict).await? {
                 Action::Command(command) => self.serve(command).await,
+                Action::Again(command) => self.serve_alone(command).await,
+                Action::Landed(answer) => self.landed(answer).await,
                 Action::ServeAgain => self.serve_again().await,
                 Action::Stop(drain_max) => return Ok(drain_max),
                 Action::Abandoned => return Ok(Duration::ZERO),
                 Action::Synced(event) => self.synced(event).await,
                 Action::SyncerGone => Err(syncer_gone()),
                 Action::Tick => self.tick().await,
-                Action::SuspectRedis => self.heal_if_lost().await.map(|_| ()),
+                Action::SuspectRedis => {
+                    self.land_all().await?;
+                    self.heal_if_lost().await.map(|_| ())
+                }
             };
-            if let Err(error) = outcome
-                && !self.healed_from(&error).await?
-            {
-                return Err(error);
+            if let Err(error) = outcome {
+                self.land_all().await?;
+                if !self.healed_from(&error).await? {
+                    return Err(error);
+                }
             }
             self.check_invariants()?;
         }
-    }
-
-    fn verdict(&mut self) -> Verdict {
-        let lag = Lag { operations: self.tail.len(), bytes: self.tail_bytes };
-        let now = Instant::now();
-        let verdict = self.guard.observe(self.awake.now(), &lag, self.is_live());
-        let verdict = self.memory.slowed(verdict);
-        let at_limit = lag.operations >= self.options.limits.lag_blocks_max;
-        self.at_limit_since = at_limit.then(|| self.at_limit_since.unwrap_or(now));
-        let pace = match verdict {
-            Verdict::Fine => Pace::Free,
-            Verdict::Slow(pause) => Pace::Slowed(pause),
-            Verdict::Wait | Verdict::Stop(_) => Pace::Waiting,
-        };
-        if std::mem::replace(&mut self.pace, pace) != pace {
-            self.show();
-        }
-        verdict
-    }
-
-    /// Whether the tip is close to the clock.
-    fn is_live(&self) -> bool {
-        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let now = self.options.profile.network_time(i64::try_from(unix).unwrap_or(i64::MAX));
-        let tip = self.writer.resident.tip.map_or(0, |tip| i64::from(tip.timestamp));
-        (now - tip).unsigned_abs() < self.options.limits.live_within.as_secs()
     }
 
     /// While too much is not durable, no command is taken: whoever sent it waits. A stop is always heard.
@@ -291,9 +285,22 @@ impl Owner {
             Verdict::Fine => (true, Duration::ZERO),
             Verdict::Slow(pause) => (true, pause),
             Verdict::Wait => (false, Duration::ZERO),
-            Verdict::Stop(overrun) => return Err(self.give_up(overrun)),
+            Verdict::Stop(overrun) => {
+                // What Redis has done by now belongs into the record, too.
+                self.land_all().await?;
+                return Err(self.give_up(overrun));
+            }
         };
         let retry_at = self.waiting.as_ref().map(|waiting| waiting.retry_at);
+        let is_alone = self.sent.is_empty();
+        if has_room
+            && retry_at.is_none()
+            && is_alone
+            && let Some(command) = self.again.pop_front()
+        {
+            return Ok(Action::Again(command));
+        }
+        let may_take = has_room && retry_at.is_none() && self.sent.len() < STEPS_SENT_MAX;
         let again = tokio::time::sleep_until(retry_at.unwrap_or_else(Instant::now).into());
         let resume_at = self.command_at + pause;
         let command = async {
@@ -309,7 +316,8 @@ impl Owner {
             () = self.suspect.notified() => Action::SuspectRedis,
             _ = self.ticks.tick() => Action::Tick,
             () = again, if retry_at.is_some() => Action::ServeAgain,
-            command = command, if has_room && retry_at.is_none() => command.map_or(Action::Abandoned, Action::Command),
+            answer = self.writer.answer(), if !is_alone => Action::Landed(answer),
+            command = command, if may_take => command.map_or(Action::Abandoned, Action::Command),
         };
         if matches!(action, Action::Command(_)) {
             self.command_at = tokio::time::Instant::now();
@@ -324,6 +332,13 @@ impl Owner {
             return Err(StoreError::Disagreement(format!(
                 "the tail begins at operation {first_unsynced}, but PostgreSQL is at {}",
                 self.durable.seq
+            )));
+        }
+        if self.sent.len() != self.writer.steps_sent() {
+            return Err(StoreError::Disagreement(format!(
+                "{} steps are on their way for {} callers",
+                self.writer.steps_sent(),
+                self.sent.len()
             )));
         }
         Ok(())
@@ -421,7 +436,10 @@ impl Owner {
     async fn synced(&mut self, event: SyncEvent) -> Result<(), StoreError> {
         match event {
             SyncEvent::Durable { seq } => self.durable_to(seq).await,
-            SyncEvent::Behind { found } => self.feed_again(found).await,
+            SyncEvent::Behind { found } => {
+                self.land_all().await?;
+                self.feed_again(found).await
+            }
             SyncEvent::Retrying { attempt, error, wait } => {
                 tracing::debug!(attempt, wait_ms = whole_ms(wait), "the Syncer tries again");
                 self.trouble_with_postgres(error);
@@ -436,126 +454,13 @@ impl Owner {
         }
     }
 
-    async fn durable_to(&mut self, seq: u64) -> Result<(), StoreError> {
-        let count = if let Flight::Batch(count) = self.flight { count } else { 0 };
-        self.flight = Flight::Idle;
-        let is_live = self.is_live();
-        for unsynced in self.tail.drain(..count.min(self.tail.len())) {
-            self.tail_bytes -= unsynced.bytes.min(self.tail_bytes);
-            let took = unsynced.accepted_at.elapsed();
-            self.latency.add(took);
-            self.counts.operations_durable += 1;
-            if let SlowOperation::Append(row) = &unsynced.operation {
-                self.counts.blocks_durable += 1;
-                self.counts.transactions_durable += row.block.transactions.len() as u64;
-            }
-            if is_live && took > self.options.limits.durable_within {
-                let (height, took_ms) = (unsynced.height, whole_ms(took));
-                tracing::warn!(height, took_ms, "a block took long to become durable");
-            }
-            self.durable =
-                Durable { seq: unsynced.position.seq, height: unsynced.height, id: Some(unsynced.id) };
-        }
-        if self.durable.seq != seq {
-            return Err(StoreError::Disagreement(format!(
-                "the Syncer committed up to operation {seq}, the batch ended at {}",
-                self.durable.seq
-            )));
-        }
-        self.progressed_at = Instant::now();
-        self.guard.progressed(self.awake.now());
-        self.counts.batches_durable += u64::from(count > 0);
-        self.slow_trouble = None;
-        self.show();
-        let outcome = self.trim(TRIM_AT_LEAST).await;
-        let kept = self.retention.kept(self.durable.seq, self.durable.height);
-        // Whoever waits for the durable position has been told; nobody waits for this.
-        self.progress.send_if_modified(|progress| {
-            progress.kept = kept;
-            false
-        });
-        outcome
-    }
-
-    /// Removes from Redis what is durable and old enough.
-    async fn trim(&mut self, least: usize) -> Result<(), StoreError> {
-        if self.redis_is_out {
-            return Ok(());
-        }
-        let position = Position { epoch: self.writer.epoch, seq: self.durable.seq };
-        let note = DurableNote { position, height: self.durable.height };
-        let round = self.round();
-        let Some(trim) = self.retention.trim(note, round, least) else { return Ok(()) };
-        reach("owner.before_trim");
-        let Err(error) = self.writer.trim(&trim).await else {
-            reach("owner.after_trim");
-            self.no_trouble_with_redis();
-            return Ok(());
-        };
-        // Trimming twice is harmless; what is written again meanwhile leaves the list.
-        self.retention.put_back(trim);
-        if !matches!(decide(&error), Decision::Retry | Decision::Ask | Decision::RetrySlowly) {
-            return Err(error);
-        }
-        tracing::warn!(%error, "Redis is trimmed later");
-        self.trouble_with_redis(error.to_string());
-        Ok(())
-    }
-
-    /// Leaves PostgreSQL alone for a moment; the ticks go on.
-    pub(crate) fn pause_sync(&mut self) {
-        self.sync_from = Instant::now() + TICK;
-    }
-
-    pub(crate) fn trouble_with_postgres(&mut self, error: String) {
-        self.slow_trouble = Some(error);
-        self.counts.postgres_failures += 1;
-        self.progress.send_modify(|progress| progress.retries += 1);
-        self.show();
-    }
-
-    pub(crate) fn trouble_with_redis(&mut self, error: String) {
-        self.redis_trouble = Some(error);
-        self.counts.redis_failures += 1;
-        self.show();
-    }
-
-    pub(crate) fn no_trouble_with_redis(&mut self) {
-        if self.redis_trouble.take().is_some() {
-            self.show();
-        }
-    }
-
     pub(crate) fn redis_away_max(&self) -> Duration {
         self.options.limits.redis_away_max
     }
 
-    pub(crate) fn show(&self) {
-        let lag_since = self.tail.front().map(|unsynced| unsynced.accepted_at);
-        self.progress.send_modify(|progress| {
-            progress.tip = self.writer.resident.tip;
-            progress.position = self.position();
-            progress.durable = self.durable;
-            progress.lag_operations = self.tail.len();
-            progress.lag_bytes = self.tail_bytes;
-            progress.lag_since = lag_since;
-            progress.last_error = self.redis_trouble.clone().or_else(|| self.slow_trouble.clone());
-            progress.redis_error.clone_from(&self.redis_trouble);
-            progress.postgres_error.clone_from(&self.slow_trouble);
-            progress.redis_away_since = self.waiting.as_ref().map(|waiting| waiting.since);
-            progress.no_progress_since = lag_since.map(|since| since.max(self.progressed_at));
-            progress.at_limit_since = self.at_limit_since;
-            progress.counts = self.counts;
-            progress.pace = self.pace;
-            if !matches!(self.flight, Flight::Batch(_)) {
-                progress.in_flight = InFlight::default();
-            }
-            progress.kept = self.retention.kept(self.durable.seq, self.durable.height);
-        });
-    }
-
     async fn wind_down(&mut self, drain_max: Duration) -> Result<Stopped, StoreError> {
         self.progress.send_modify(|progress| progress.phase = Phase::Stopping);
+        self.land_all().await?;
         self.turn_waiting_away();
         match tokio::time::timeout(drain_max, self.until_synced()).await {
             Ok(outcome) => outcome?,

@@ -15,6 +15,7 @@ use tokio_postgres::Config;
 
 use crate::error::StoreError;
 use crate::kept::{KeptOperations, block_of};
+use crate::known_ids::KnownIds;
 use crate::options::Limits;
 use crate::progress::{Phase, PhaseProgress};
 use crate::resident::Resident;
@@ -89,9 +90,11 @@ impl RestoreFrom<'_> {
             })
             .await?;
         let mut done = loaded.accounts;
+        let mut known_ids = KnownIds::with_capacity(counts.transactions);
         reads()
             .transaction_ids(ROWS_A_CHUNK, async |ids: Vec<_>| -> Result<(), StoreError> {
                 restore.load_transactions(&ids).await?;
+                ids.iter().for_each(|(id, _)| known_ids.insert(*id));
                 done += ids.len() as u64;
                 at(Phase::Restore, done, Some(total));
                 Ok(())
@@ -133,7 +136,14 @@ impl RestoreFrom<'_> {
         reach("restore.before_finish");
         let genesis_account = tip.map(|_| self.genesis_account);
         restore.finish(&RestoredHead { position, tip, genesis_account }).await?;
-        let resident = Resident { tip, round, genesis_account, delegates: loaded.delegates };
+        let resident = Resident {
+            tip,
+            round,
+            genesis_account,
+            delegates: loaded.delegates,
+            known_ids: Some(known_ids),
+            ..Resident::default()
+        };
         let outbox = operations.entries.iter().map(|entry| (entry.position, block_of(entry))).collect();
         Ok(Restored { resident, kept, outbox, seq: slow.seq })
     }

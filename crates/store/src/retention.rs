@@ -3,7 +3,7 @@
 //! A block's body is stored once and referred to twice: by the outbox entry that brought it, and by its height while it
 //! is among the newest. It may go when neither is left.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use forebay_fast::{Durable as DurableNote, Position, Trim};
 use forebay_ledger::ids::{BlockId, Height};
@@ -109,14 +109,24 @@ impl Retention {
         self.kept.front().map(|(height, _)| *height)
     }
 
-    /// What may go since the last trim, once it is at least so much; it counts as gone from then on.
-    pub(crate) fn trim(&mut self, durable: DurableNote, round: u32, least: usize) -> Option<Trim> {
+    /// What may go since the last trim, once it is at least so much; it counts as gone from then on. `underway`: blocks of
+    /// steps that may have been done and are not accepted yet. One that was taken back long ago may be among them once
+    /// more: its body was written again, and stays.
+    pub(crate) fn trim(
+        &mut self,
+        durable: DurableNote,
+        round: u32,
+        least: usize,
+        underway: &HashSet<BlockId>,
+    ) -> Option<Trim> {
         self.collect(durable, round);
         if self.pending_count < least {
             return None;
         }
         self.pending_count = 0;
-        Some(Trim { durable: Some(durable), ..std::mem::take(&mut self.pending) })
+        let mut trim = Trim { durable: Some(durable), ..std::mem::take(&mut self.pending) };
+        self.pending.bodies = trim.bodies.extract_if(.., |id| underway.contains(id)).collect();
+        Some(trim)
     }
 
     /// What was not trimmed after all waits again.
@@ -178,6 +188,10 @@ mod tests {
         DurableNote { position: position(seq), height }
     }
 
+    fn none() -> HashSet<BlockId> {
+        HashSet::new()
+    }
+
     fn limits() -> Limits {
         Limits { blocks_kept: 3, undo_kept: 2, outbox_kept: 2, ..Limits::default() }
     }
@@ -188,7 +202,7 @@ mod tests {
         for height in 1..=6u32 {
             retention.applied(position(height.into()), height, BlockId(height.into()));
         }
-        let trim = retention.trim(durable(6, 6), 1, 0).unwrap();
+        let trim = retention.trim(durable(6, 6), 1, 0, &none()).unwrap();
         assert_eq!(trim.entries_through, Some(position(4)));
         assert_eq!(trim.heights, [1, 2, 3]);
         assert_eq!(trim.bodies, [BlockId(1), BlockId(2), BlockId(3)]);
@@ -206,7 +220,7 @@ mod tests {
         ];
         let kept = vec![(1, BlockId(1)), (2, BlockId(2))];
         let mut retention = Retention::after_restore(&limits(), kept, outbox, 2, 1);
-        let trim = retention.trim(durable(4, 2), 1, 0).unwrap();
+        let trim = retention.trim(durable(4, 2), 1, 0, &none()).unwrap();
         assert_eq!(trim.entries_through, Some(position(2)));
         assert_eq!(trim.bodies, [BlockId(9)], "block 1 is among the newest");
     }
@@ -217,9 +231,9 @@ mod tests {
         for height in 1..=6u32 {
             let position = position(height.into());
             retention.applied(position, height, BlockId(height.into()));
-            assert_eq!(retention.trim(DurableNote { position, height }, 1, 100), None);
+            assert_eq!(retention.trim(DurableNote { position, height }, 1, 100, &none()), None);
         }
-        let trim = retention.trim(durable(6, 6), 1, 7).unwrap();
+        let trim = retention.trim(durable(6, 6), 1, 7, &none()).unwrap();
         assert_eq!(trim.entries_through, Some(position(4)));
         assert_eq!((trim.bodies.len(), trim.undo_heights.len(), trim.heights.len()), (3, 4, 3));
     }
@@ -230,16 +244,32 @@ mod tests {
         for height in 1..=6u32 {
             retention.applied(position(height.into()), height, BlockId(height.into()));
         }
-        let trim = retention.trim(durable(6, 6), 1, 0).unwrap();
+        let trim = retention.trim(durable(6, 6), 1, 0, &none()).unwrap();
         retention.put_back(trim.clone());
-        assert_eq!(retention.trim(durable(6, 6), 1, 0), Some(trim.clone()));
+        assert_eq!(retention.trim(durable(6, 6), 1, 0, &none()), Some(trim.clone()));
         retention.put_back(trim);
         retention.applied(position(7), 7, BlockId(2));
         assert_eq!(
-            retention.trim(durable(6, 6), 1, 0).unwrap().bodies,
+            retention.trim(durable(6, 6), 1, 0, &none()).unwrap().bodies,
             [BlockId(1), BlockId(3), BlockId(4)],
             "block 2 is needed again; 4 left the newest ones meanwhile"
         );
+    }
+
+    #[test]
+    fn the_body_of_a_block_that_is_on_its_way_once_more_stays() {
+        let mut retention = Retention::after_restore(&limits(), Vec::new(), Vec::new(), 0, 1);
+        retention.applied(position(1), 1, BlockId(7));
+        retention.taken_back(position(2), 1);
+        for seq in 3..=6 {
+            retention.applied(position(seq), u32::try_from(seq).unwrap() - 2, BlockId(seq));
+        }
+        let underway = HashSet::from([BlockId(7)]);
+        let trim = retention.trim(durable(6, 4), 1, 0, &underway).unwrap();
+        assert!(!trim.bodies.contains(&BlockId(7)), "{:?}", trim.bodies);
+        // Its step was refused: the body is nobody's again.
+        let trim = retention.trim(durable(6, 4), 1, 0, &none()).unwrap();
+        assert_eq!(trim.bodies, [BlockId(7)]);
     }
 
     #[test]
@@ -248,7 +278,7 @@ mod tests {
         for height in 1..=9u32 {
             retention.applied(position(height.into()), height, BlockId(height.into()));
         }
-        let trim = retention.trim(durable(1, 1), 1, 0).unwrap();
+        let trim = retention.trim(durable(1, 1), 1, 0, &none()).unwrap();
         assert_eq!((trim.entries_through, trim.heights.as_slice()), (None, [1].as_slice()));
         assert!(trim.bodies.is_empty() && trim.undo_heights.is_empty());
     }
@@ -262,7 +292,7 @@ mod tests {
         for seq in 4..=5 {
             retention.applied(position(seq), u32::try_from(seq).unwrap() - 2, BlockId(seq));
         }
-        let trim = retention.trim(durable(5, 3), 1, 0).unwrap();
+        let trim = retention.trim(durable(5, 3), 1, 0, &none()).unwrap();
         assert_eq!(trim.entries_through, Some(position(3)));
         assert!(trim.bodies.is_empty(), "block 7 is still at height 1: {:?}", trim.bodies);
     }

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use forebay_failpoint::reach;
-use forebay_fast::FastErrorKind;
+use forebay_fast::{FastError, FastErrorKind};
 use forebay_ledger::block::Block;
 use forebay_ledger::ids::{BlockId, Height};
 use forebay_ledger::verify::CheckedBlock;
@@ -26,10 +26,69 @@ pub(crate) struct Waiting {
     pub(crate) retry_at: Instant,
 }
 
+/// Steps that may be on their way at the same time: enough that Redis' flush to disk serves many small blocks, and that
+/// it writes while the next block is verified; few enough that little has to be settled when an answer is lost.
+pub(crate) const STEPS_SENT_MAX: usize = 16;
+
 impl Owner {
     pub(crate) async fn serve(&mut self, command: Command) -> Result<(), StoreError> {
+        if self.sent_ahead(&command.request).await {
+            self.sent.push_back(command);
+            return Ok(());
+        }
+        self.land_all().await?;
+        // What came down in between is served first.
+        self.again.push_back(command);
+        Ok(())
+    }
+
+    /// Serves a command by itself, with nothing else on its way.
+    pub(crate) async fn serve_alone(&mut self, command: Command) -> Result<(), StoreError> {
         let now = Instant::now();
         self.try_to_serve(Waiting { command, since: now, back_off: BackOff::new(), retry_at: now }).await
+    }
+
+    /// Sends a block's step without waiting for those before it. Whatever is not plain sailing is left to
+    /// [`serve_alone`](Self::serve_alone): nothing was sent then.
+    async fn sent_ahead(&mut self, request: &Request) -> bool {
+        let Request::Apply { block, now } = request else { return false };
+        let follows = self.writer.resident.tip.map(|tip| tip.id) == block.block().previous_block;
+        follows
+            && self.settled.is_empty()
+            && self.again.is_empty()
+            && self.writer.may_send()
+            && self.writer.send((**block).clone(), *now).instrument(span_of(request)).await.is_ok()
+    }
+
+    /// Takes in Redis' answer to the oldest step on its way.
+    pub(crate) async fn landed(&mut self, answer: Result<(), FastError>) -> Result<(), StoreError> {
+        if let Err(error) = answer {
+            self.writer.not_done(&error).await;
+            // Each is tried again by itself, in order: what went wrong shows then, and is dealt with.
+            self.again.extend(self.sent.drain(..));
+            return Ok(());
+        }
+        if let (Some(step), Some(command)) = (self.writer.done(), self.sent.pop_front()) {
+            let accepted = span_of(&command.request).in_scope(|| self.stepped(step));
+            self.no_trouble_with_redis();
+            // A caller that went away does not need the answer; the operation stays done.
+            let _ = command.reply.send(Ok(accepted));
+        }
+        Ok(())
+    }
+
+    /// Waits until nothing is on its way.
+    pub(crate) async fn land_all(&mut self) -> Result<(), StoreError> {
+        while !self.sent.is_empty() {
+            let answer = self.writer.answer().await;
+            self.landed(answer).await?;
+        }
+        Ok(())
+    }
+
+    fn stepped(&mut self, step: Step) -> Accepted {
+        reach("owner.after_step");
+        self.accepted(step)
     }
 
     /// Tries a command that waits once more.
@@ -78,10 +137,19 @@ impl Owner {
 
     /// A stop does not wait for Redis.
     pub(crate) fn turn_waiting_away(&mut self) {
-        if let Some(waiting) = self.waiting.take() {
+        let waiting = self.waiting.take().map(|waiting| waiting.command);
+        for command in waiting.into_iter().chain(self.again.drain(..)) {
             let message =
                 "it was stopped while Redis was away; the next start knows whether this was accepted";
-            let _ = waiting.command.reply.send(Err(StoreError::Stopped(message.to_owned())));
+            let _ = command.reply.send(Err(StoreError::Stopped(message.to_owned())));
+        }
+    }
+
+    /// Every caller that still waits learns why the node stops.
+    pub(crate) fn tell_callers(&mut self, error: &StoreError) {
+        let waiting = self.waiting.take().map(|waiting| waiting.command);
+        for command in waiting.into_iter().chain(self.sent.drain(..)).chain(self.again.drain(..)) {
+            let _ = command.reply.send(Err(told_again(error)));
         }
     }
 
@@ -98,24 +166,27 @@ impl Owner {
         work.instrument(span).await
     }
 
-    /// Takes in a step whose answer was lost, if it was done.
+    /// Takes in steps whose answers were lost, as far as they were done.
     pub(crate) async fn settle(&mut self) -> Result<(), StoreError> {
-        if let Some(step) = self.writer.settle().await? {
-            self.settled = Some(self.accepted(step));
+        for step in self.writer.settle().await? {
+            let accepted = self.accepted(step);
+            self.settled.push_back(accepted);
         }
         Ok(())
     }
 
     async fn apply(&mut self, block: CheckedBlock, now: i64) -> Result<Accepted, StoreError> {
-        if let Some(settled) = self.settled.take().filter(|settled| settled.id == block.block().id) {
-            return Ok(settled);
+        // Callers come in the order of the steps.
+        while let Some(settled) = self.settled.pop_front() {
+            if settled.id == block.block().id {
+                return Ok(settled);
+            }
         }
         if let Some(known) = self.known(block.block()).await? {
             return Ok(known);
         }
         let step = self.writer.apply(block, now).await?;
-        reach("owner.after_step");
-        Ok(self.accepted(step))
+        Ok(self.stepped(step))
     }
 
     /// The block, if the chain has it already: recognised by its computed id, at the place that `previousBlock` gives it.
@@ -176,8 +247,7 @@ impl Owner {
     }
 
     pub(crate) fn accepted(&mut self, step: Step) -> Accepted {
-        let tip = self.writer.resident.tip;
-        let (height, id) = tip.map_or((0, BlockId(0)), |tip| (tip.height, tip.id));
+        let (height, id) = (step.height, step.id);
         self.counts.operations_accepted += 1;
         match &step.operation {
             SlowOperation::Append(row) => {
@@ -192,19 +262,19 @@ impl Owner {
         }
         let position = step.position;
         tracing::debug!(seq = position.seq, height, "accepted");
-        self.push(step, height, id);
+        self.push(step);
         self.show();
         Accepted { id, height, position, is_new: true, profile: self.profile }
     }
 
-    fn push(&mut self, step: Step, height: Height, id: BlockId) {
+    fn push(&mut self, step: Step) {
         self.tail_bytes += step.bytes;
         self.tail.push_back(Unsynced {
             position: step.position,
             operation: step.operation,
             bytes: step.bytes,
-            height,
-            id,
+            height: step.height,
+            id: step.id,
             accepted_at: Instant::now(),
         });
     }
@@ -225,7 +295,7 @@ impl Owner {
             is_new: false,
             profile: self.profile,
         };
-        let mut last = self.settled.take().unwrap_or(here);
+        let mut last = self.settled.drain(..).next_back().unwrap_or(here);
         // Undo records are kept without gaps down from the tip: the deepest one decides.
         if to_height < height && self.writer.undo_record(to_height + 1).await?.is_none() {
             return self.rewind_to(to_height).await;
@@ -268,7 +338,7 @@ impl Owner {
         self.counts.blocks_taken_back += u64::from(blocks);
         tracing::info!(to_height, "rewinding: PostgreSQL takes blocks back, then Redis is restored");
         reach("owner.rewind_accepted");
-        self.push(step, to_height, target.id);
+        self.push(step);
         self.until_synced().await?;
         reach("owner.rewind_durable");
         self.restore_patiently().await?;

@@ -1,10 +1,15 @@
 //! The Writer: the only place that decides what becomes of a block, and the only one that writes.
 //!
-//! read what the block needs → verify → one atomic step in Redis. When Redis' answer is lost, the step is kept, and Redis
-//! is asked what it has before anything else is tried. Waiting is the loop's business: nothing here does.
+//! read what the block needs → verify → one atomic step in Redis. Several steps may be on their way: a block is verified
+//! against what those before it leave, while Redis still writes them. If one is not done, none after it is (each names
+//! the one before it), and the Writer goes back. When Redis' answer is lost, the steps are kept, and Redis is asked what it
+//! has before anything else is tried. Waiting is the loop's business.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 use forebay_failpoint::reach;
 use forebay_fast::{
@@ -16,7 +21,7 @@ use forebay_ledger::crypto::Checker;
 use forebay_ledger::ids::{BlockId, Height};
 use forebay_ledger::profile::NetworkProfile;
 use forebay_ledger::refusal::Refusal;
-use forebay_ledger::state::{ChangeSet, Needs, UndoRecord};
+use forebay_ledger::state::{ChangeSet, Needs, Tip, UndoRecord};
 use forebay_ledger::verify::{CheckedBlock, needs};
 use forebay_slow::{BlockRow, SlowOperation, SlowReader};
 use tokio_postgres::Config;
@@ -33,13 +38,27 @@ pub(crate) struct Step {
     pub(crate) operation: SlowOperation,
     /// Size of the block, for the lag in bytes.
     pub(crate) bytes: usize,
+    /// The tip after it.
+    pub(crate) height: Height,
+    pub(crate) id: BlockId,
 }
 
 /// A step that Redis may have done.
 #[derive(Debug)]
 struct Unsettled {
-    changes: ChangeSet,
+    changes: Arc<ChangeSet>,
     step: Step,
+}
+
+type Answer = Result<(), FastError>;
+
+/// A block's step that was sent; the resident state has followed it already.
+struct Sent {
+    changes: Arc<ChangeSet>,
+    step: Step,
+    answer: Pin<Box<dyn Future<Output = Answer> + Send>>,
+    /// The answer, if it was there at once.
+    early: Option<Answer>,
 }
 
 pub(crate) struct Writer {
@@ -49,8 +68,10 @@ pub(crate) struct Writer {
     pub(crate) epoch: u64,
     pub(crate) seq: u64,
     pub(crate) resident: Resident,
-    /// A step whose answer was lost: nothing else is tried before it is known what became of it.
-    unsettled: Option<Unsettled>,
+    /// Steps on their way, the oldest first. `seq` is that of the last one that was answered.
+    sent: VecDeque<Sent>,
+    /// Steps whose answers were lost: nothing else is tried before it is known what became of them.
+    unsettled: Vec<Unsettled>,
     /// Asked who holds the chain when another run of Redis answers.
     pub(crate) postgres: Config,
 }
@@ -64,13 +85,45 @@ impl Writer {
             epoch: started.epoch,
             seq: started.restored.seq,
             resident: started.restored.resident,
-            unsettled: None,
+            sent: VecDeque::new(),
+            unsettled: Vec::new(),
             postgres: options.postgres.clone(),
         }
     }
 
     fn fence(&self) -> Fence {
-        Fence { epoch: self.epoch, seq: self.seq, tip: self.resident.tip.map(|tip| tip.id) }
+        Fence { epoch: self.epoch, seq: self.seq_sent(), tip: self.resident.tip.map(|tip| tip.id) }
+    }
+
+    /// That of the last operation that was sent.
+    fn seq_sent(&self) -> u64 {
+        self.seq + self.sent.len() as u64
+    }
+
+    /// Steps on their way.
+    pub(crate) fn steps_sent(&self) -> usize {
+        self.sent.len()
+    }
+
+    /// Bytes of their blocks.
+    pub(crate) fn bytes_sent(&self) -> usize {
+        self.sent.iter().map(|sent| sent.step.bytes).sum()
+    }
+
+    /// Blocks whose bodies Redis may have got and which are not accepted: nothing of theirs may be removed.
+    pub(crate) fn blocks_underway(&self) -> HashSet<BlockId> {
+        let sent = self.sent.iter().map(|sent| &sent.step);
+        sent.chain(self.unsettled.iter().map(|unsettled| &unsettled.step)).map(|step| step.id).collect()
+    }
+
+    /// The tip that Redis has acknowledged.
+    pub(crate) fn tip(&self) -> Option<Tip> {
+        self.sent.front().map_or(self.resident.tip, |sent| sent.changes.tip_before)
+    }
+
+    /// Whether the next step may be sent before the last one is answered.
+    pub(crate) fn may_send(&self) -> bool {
+        self.unsettled.is_empty() && self.fast.unknown_run().is_none()
     }
 
     pub(crate) fn tip_height(&self) -> Height {
@@ -79,6 +132,13 @@ impl Writer {
 
     /// Verifies a block against the state and applies it in Redis. `now`: seconds since the network's epoch.
     pub(crate) async fn apply(&mut self, checked: CheckedBlock, now: i64) -> Result<Step, StoreError> {
+        self.send(checked, now).await?;
+        self.answered_one().await
+    }
+
+    /// Verifies a block against what the steps on their way leave, and sends its step. Await [`answer`](Self::answer) for
+    /// what becomes of it. On an error nothing was sent.
+    pub(crate) async fn send(&mut self, checked: CheckedBlock, now: i64) -> Result<(), StoreError> {
         // A block that follows another tip is refused without reading anything.
         if let (Some(tip), Some(previous)) = (self.resident.tip, checked.block().previous_block)
             && previous != tip.id
@@ -95,7 +155,8 @@ impl Writer {
             .opens_round(applied.block.height)
             .then(|| self.resident.round.as_ref().map(|round| round.forgers.clone()))
             .flatten();
-        self.step_forward(applied, forgers).await
+        self.send_forward(applied, forgers).await;
+        Ok(())
     }
 
     /// Applies the genesis block to an empty chain.
@@ -106,37 +167,100 @@ impl Writer {
             forebay_ledger::state::RoundChange::Closed { next, .. } => Some(next.forgers.clone()),
             _ => None,
         };
-        self.step_forward(applied, forgers).await
+        self.send_forward(applied, forgers).await;
+        self.answered_one().await
     }
 
-    async fn step_forward(
+    async fn send_forward(
         &mut self,
         applied: Applied,
         forgers: Option<Vec<forebay_ledger::keys::PublicKey>>,
-    ) -> Result<Step, StoreError> {
+    ) {
         let Applied { block, changes, undo } = applied;
-        let position = Position { epoch: self.epoch, seq: self.seq + 1 };
+        let (block, changes) = (Arc::new(block), Arc::new(changes));
+        let position = Position { epoch: self.epoch, seq: self.seq_sent() + 1 };
         let entry = OutboxEntry::of_block(position, &changes, &block, forgers.as_deref());
-        let fence = self.fence();
+        let (fast, fence) = (self.fast.clone(), self.fence());
         reach("writer.before_step");
-        let answer = self.fast.apply(&fence, &changes, undo.as_ref(), &block, &entry).await;
+        let mut answer: Pin<Box<dyn Future<Output = Answer> + Send>> = {
+            let (changes, block) = (Arc::clone(&changes), Arc::clone(&block));
+            Box::pin(async move { fast.apply(&fence, &changes, undo.as_ref(), &block, &entry).await })
+        };
+        // The first poll encodes the step and hands it to the connection.
+        let early = match poll_fn(|context| Poll::Ready(answer.as_mut().poll(context))).await {
+            Poll::Ready(early) => Some(early),
+            Poll::Pending => None,
+        };
         let row = BlockRow {
             transactions_before: changes.tip_before.map_or(0, |tip| tip.transactions_total),
             forgers,
             delegates_digest: changes.delegates_digest,
-            block: Arc::new(block),
+            block,
         };
+        let Tip { height, id, .. } = changes.tip_after;
         let bytes = block_bytes(&row.block);
-        self.done(answer, changes, Step { position, operation: SlowOperation::Append(row), bytes })
+        let step = Step { position, operation: SlowOperation::Append(row), bytes, height, id };
+        self.resident.follow(&changes);
+        self.sent.push_back(Sent { changes, step, answer, early });
     }
 
-    /// Follows a step that was done; keeps one whose answer was lost, to be settled.
-    fn done(
-        &mut self,
-        answer: Result<(), FastError>,
-        changes: ChangeSet,
-        step: Step,
-    ) -> Result<Step, StoreError> {
+    /// Redis' answer to the oldest step on its way; never, if there is none. What it means is for
+    /// [`done`](Self::done) and [`not_done`](Self::not_done).
+    pub(crate) async fn answer(&mut self) -> Answer {
+        poll_fn(|context| match self.sent.front_mut() {
+            Some(Sent { early: early @ Some(_), .. }) => early.take().map_or(Poll::Pending, Poll::Ready),
+            Some(sent) => sent.answer.as_mut().poll(context),
+            None => Poll::Pending,
+        })
+        .await
+    }
+
+    /// The oldest step on its way was done.
+    pub(crate) fn done(&mut self) -> Option<Step> {
+        let Sent { step, .. } = self.sent.pop_front()?;
+        self.seq = step.position.seq;
+        Some(step)
+    }
+
+    /// The oldest step on its way failed, and so did all after it: the resident state goes back to before it. Those that
+    /// may have been done are kept, to be settled.
+    pub(crate) async fn not_done(&mut self, error: &FastError) {
+        let mut may_be_done = error.kind() == FastErrorKind::OutcomeUnknown;
+        let mut kept = Vec::new();
+        for (place, Sent { changes, step, answer, early }) in
+            std::mem::take(&mut self.sent).into_iter().enumerate()
+        {
+            if place > 0 {
+                let answer = match early {
+                    Some(early) => early,
+                    None => answer.await,
+                };
+                may_be_done |= !answer.is_err_and(|error| error.kind() != FastErrorKind::OutcomeUnknown);
+            }
+            kept.push(Unsettled { changes, step });
+        }
+        for sent in kept.iter().rev() {
+            self.resident.go_back(&sent.changes);
+        }
+        if may_be_done {
+            tracing::warn!(steps = kept.len(), %error, "Redis' answer is missing; asking what it has");
+            self.unsettled = kept;
+        }
+    }
+
+    /// Waits for the only step on its way.
+    async fn answered_one(&mut self) -> Result<Step, StoreError> {
+        match self.answer().await {
+            Ok(()) => self.done().ok_or_else(|| StoreError::Disagreement("no step is on its way".to_owned())),
+            Err(error) => {
+                self.not_done(&error).await;
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Follows a step back that was done; keeps one whose answer was lost, to be settled.
+    fn done_back(&mut self, answer: Answer, changes: ChangeSet, step: Step) -> Result<Step, StoreError> {
         match answer {
             Ok(()) => {
                 self.follow(&changes, step.position);
@@ -145,45 +269,44 @@ impl Writer {
             Err(error) => {
                 if error.kind() == FastErrorKind::OutcomeUnknown {
                     tracing::warn!(position = %step.position, %error, "Redis' answer is missing; asking what it has");
-                    self.unsettled = Some(Unsettled { changes, step });
+                    self.unsettled = vec![Unsettled { changes: Arc::new(changes), step }];
                 }
                 Err(error.into())
             }
         }
     }
 
-    /// What became of a step whose answer was lost. Never guessed: the head tells whether it was done.
+    /// What became of steps whose answers were lost: those that were done. Never guessed: the head tells.
     ///
     /// # Errors
-    /// Disagreement: Redis is neither before nor after it. Unavailable: not known yet.
-    pub(crate) async fn settle(&mut self) -> Result<Option<Step>, StoreError> {
-        let Some(Unsettled { changes, step }) = &self.unsettled else { return Ok(None) };
+    /// Disagreement: Redis is neither before nor after any of them. Unavailable: not known yet.
+    pub(crate) async fn settle(&mut self) -> Result<Vec<Step>, StoreError> {
+        if self.unsettled.is_empty() {
+            return Ok(Vec::new());
+        }
         self.confirm_run().await?;
         let head = self.fast.head().await?;
         if let Some(run_id) = self.fast.unknown_run() {
             return Err(FastError::AnotherRun { doing: "settle a step".to_owned(), run_id }.into());
         }
-        match where_is(&head, changes, step.position, self.seq) {
-            Whereabouts::Done => {}
-            Whereabouts::NotDone => {
-                self.unsettled = None;
-                return Ok(None);
-            }
-            Whereabouts::Elsewhere => {
-                return Err(StoreError::Disagreement(format!(
-                    "Redis is at operation {}, neither before nor at {}: it lost data, or somebody else wrote",
-                    head.position, step.position
-                )));
-            }
+        let Some(count) = count_done(&head, &self.unsettled, self.seq) else {
+            return Err(StoreError::Disagreement(format!(
+                "Redis is at operation {}, which is not one of those that were sent after {}: it lost data, or somebody else \
+                 wrote",
+                head.position, self.seq
+            )));
+        };
+        let mut steps = Vec::with_capacity(count);
+        for Unsettled { changes, step } in std::mem::take(&mut self.unsettled).into_iter().take(count) {
+            self.follow(&changes, step.position);
+            steps.push(step);
         }
-        let Some(Unsettled { changes, step }) = self.unsettled.take() else { return Ok(None) };
-        self.follow(&changes, step.position);
-        Ok(Some(step))
+        Ok(steps)
     }
 
-    /// A step that was not settled is no concern any more: Redis is restored.
+    /// Steps that were not settled are no concern any more: Redis is restored.
     pub(crate) fn forget_unsettled(&mut self) {
-        self.unsettled = None;
+        self.unsettled.clear();
     }
 
     /// What takes the tip back, if Redis still has it.
@@ -210,8 +333,9 @@ impl Writer {
         let fence = self.fence();
         reach("writer.before_step_back");
         let answer = self.fast.take_back(&fence, &changes, &entry).await;
-        let operation = SlowOperation::TakeBack { to_height: changes.tip_after.height };
-        self.done(answer, changes, Step { position, operation, bytes: 0 }).map(Some)
+        let Tip { height, id, .. } = changes.tip_after;
+        let operation = SlowOperation::TakeBack { to_height: height };
+        self.done_back(answer, changes, Step { position, operation, bytes: 0, height, id }).map(Some)
     }
 
     /// Accepts a rewind: reads and steps pause until Redis is restored. Doing it again is harmless.
@@ -226,7 +350,8 @@ impl Writer {
             }
         }
         self.seq = position.seq;
-        Ok(Step { position, operation: SlowOperation::TakeBack { to_height }, bytes: 0 })
+        let operation = SlowOperation::TakeBack { to_height };
+        Ok(Step { position, operation, bytes: 0, height: to_height, id })
     }
 
     /// Removes what is durable and old enough; doing it twice is harmless.
@@ -273,7 +398,7 @@ impl Writer {
             missing.accounts.is_empty() && missing.usernames.is_empty() && missing.transactions.is_empty();
         let mut view = BlockView {
             resident: &self.resident,
-            accounts: HashMap::new(),
+            accounts: HashMap::default(),
             usernames: Default::default(),
             transactions: Default::default(),
         };
@@ -281,10 +406,12 @@ impl Writer {
             return Ok(view);
         }
         let loaded = self.fast.read_needs(&missing).await?;
-        if loaded.at.position.seq != self.seq {
+        // The read came after the steps on their way: they were done by then.
+        if loaded.at.position.seq != self.seq_sent() {
             return Err(StoreError::Disagreement(format!(
                 "Redis is at operation {}, the writer at {}: somebody else wrote",
-                loaded.at.position, self.seq
+                loaded.at.position,
+                self.seq_sent()
             )));
         }
         view.accounts = loaded.value.accounts.into_iter().map(|account| (account.address, account)).collect();
@@ -294,20 +421,15 @@ impl Writer {
     }
 }
 
-enum Whereabouts {
-    Done,
-    NotDone,
-    Elsewhere,
-}
-
-fn where_is(head: &Head, changes: &ChangeSet, position: Position, seq_before: u64) -> Whereabouts {
+/// How many of the steps Redis has done; `None`: it is elsewhere.
+fn count_done(head: &Head, steps: &[Unsettled], seq_before: u64) -> Option<usize> {
     let tip = head.tip.map(|tip| tip.id);
-    if head.position == position && tip == Some(changes.tip_after.id) {
-        Whereabouts::Done
-    } else if head.position.seq == seq_before && tip == changes.tip_before.map(|tip| tip.id) {
-        Whereabouts::NotDone
-    } else {
-        Whereabouts::Elsewhere
+    let is_last =
+        |sent: &Unsettled| head.position == sent.step.position && tip == Some(sent.changes.tip_after.id);
+    let before = steps.first()?.changes.tip_before.map(|tip| tip.id);
+    match steps.iter().position(is_last) {
+        Some(place) => Some(place + 1),
+        None => (head.position.seq == seq_before && tip == before).then_some(0),
     }
 }
 

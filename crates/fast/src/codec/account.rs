@@ -74,8 +74,14 @@ impl AccountRecord {
 #[must_use]
 pub fn encode_account(account: &Account) -> Vec<u8> {
     let mut out = Vec::with_capacity(INLINE_BYTES_MAX);
+    put_account(&mut out, account);
+    out
+}
+
+/// Appends the bytes of an account.
+pub(crate) fn put_account(out: &mut Vec<u8>, account: &Account) {
     out.push(flags(account));
-    put_signed(&mut out, account.balance);
+    put_signed(out, account.balance);
     if let Some(key) = &account.public_key {
         out.extend(key.0);
     }
@@ -83,29 +89,37 @@ pub fn encode_account(account: &Account) -> Vec<u8> {
         out.extend(key.0);
     }
     if !account.votes.is_empty() {
-        put_unsigned(&mut out, account.votes.len() as u64);
+        put_unsigned(out, account.votes.len() as u64);
         account.votes.iter().for_each(|vote| out.extend(vote.0.to_be_bytes()));
     }
     if let Some(group) = &account.multisignature {
         out.extend([group.min, group.lifetime]);
-        put_unsigned(&mut out, group.members.len() as u64);
+        put_unsigned(out, group.members.len() as u64);
         group.members.iter().for_each(|member| out.extend(member.0));
     }
     if account.forging != Forging::default() {
-        put_unsigned(&mut out, account.forging.produced_blocks.into());
-        put_unsigned(&mut out, account.forging.missed_blocks.into());
-        put_signed(&mut out, account.forging.fees);
-        put_signed(&mut out, account.forging.rewards);
+        put_unsigned(out, account.forging.produced_blocks.into());
+        put_unsigned(out, account.forging.missed_blocks.into());
+        put_signed(out, account.forging.fees);
+        put_signed(out, account.forging.rewards);
     }
     if let Some(delegate) = &account.delegate {
-        put_bytes(&mut out, delegate.username.as_bytes());
-        put_signed(&mut out, delegate.vote);
-        put_signed(&mut out, delegate.votes_weight);
-        put_unsigned(&mut out, delegate.missed_in_a_row.into());
-        put_signed(&mut out, delegate.voters_balance);
-        put_signed(&mut out, delegate.voters_share);
+        put_bytes(out, delegate.username.as_bytes());
+        put_signed(out, delegate.vote);
+        put_signed(out, delegate.votes_weight);
+        put_unsigned(out, delegate.missed_in_a_row.into());
+        put_signed(out, delegate.voters_balance);
+        put_signed(out, delegate.voters_share);
     }
-    out
+}
+
+/// Whether the record certainly fits a bucket: most accounts, told without encoding them.
+pub(crate) fn is_short(account: &Account) -> bool {
+    account.delegate.is_none()
+        && account.multisignature.is_none()
+        && account.second_public_key.is_none()
+        && account.votes.len() <= 1
+        && account.forging == Forging::default()
 }
 
 fn flags(account: &Account) -> u8 {

@@ -3,7 +3,7 @@
 use forebay_ledger::ids::{Address, BlockId};
 use forebay_ledger::state::{Tip, UndoRecord};
 
-use super::account::{encode_account, read_account};
+use super::account::{put_account, read_account};
 use super::round::{put_round, read_round};
 use super::{CodecError, Fault, Reader, put_bytes, put_unsigned, seal, unseal};
 
@@ -12,7 +12,8 @@ const VERSION: u8 = 1;
 /// The bytes of an undo record, with version and checksum.
 #[must_use]
 pub fn encode_undo(record: &UndoRecord) -> Vec<u8> {
-    let mut out = vec![VERSION];
+    let mut out = Vec::with_capacity(256 + record.accounts.len() * 64);
+    out.push(VERSION);
     out.extend(record.block_id.0.to_be_bytes());
     let tip = &record.tip_before;
     put_unsigned(&mut out, tip.height.into());
@@ -24,7 +25,7 @@ pub fn encode_undo(record: &UndoRecord) -> Vec<u8> {
         out.extend(address.0.to_be_bytes());
         out.push(before.is_some().into());
         if let Some(account) = before {
-            out.extend(encode_account(account));
+            put_account(&mut out, account);
         }
     }
     put_unsigned(&mut out, record.usernames.len() as u64);

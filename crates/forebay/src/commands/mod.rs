@@ -4,6 +4,7 @@ mod account;
 mod api;
 mod backup;
 mod backup_tools;
+mod bench;
 mod block;
 mod config;
 mod delegates;
@@ -94,6 +95,7 @@ async fn attempt(cli: Cli, screen: &Screen, output: Output, signals: Signals) ->
         Command::Backup(args) => backup::save(&context, args).await,
         Command::RestoreBackup(args) => restore_backup::run(&context, args).await,
         Command::Generate(args) => generate::run(&context, args).await,
+        Command::Bench(args) => bench::run(&context, args).await,
         Command::Config(_) | Command::Completions(_) | Command::Man(_) => {
             anyhow::bail!("this command was to be done before the settings were read")
         }

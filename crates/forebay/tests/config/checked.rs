@@ -41,7 +41,7 @@ fn show_tells_each_setting_with_its_origin() {
     assert_eq!(settings["limits.grace_seconds"]["value"], 7);
     assert_eq!(settings["limits.undo_kept"]["value"], 300);
     assert!(settings["limits.undo_kept"]["origin"].as_str().unwrap().ends_with("forebay.toml"));
-    assert_eq!(settings["log_format"]["value"], "text");
+    assert_eq!(settings["log_format"]["value"], "auto");
     assert_eq!(settings["log_format"]["origin"], "default");
     assert!(settings["redis_url"]["value"].is_null());
 }

@@ -55,7 +55,7 @@ fn a_build_outside_of_git_does_not_fail_and_says_unknown() {
         assert!(output.status.success(), "{output:?}");
         String::from_utf8(output.stdout).unwrap()
     };
-    let unknown = "cargo:rustc-env=FOREBAY_BUILD_COMMIT=unknown";
+    let unknown = "cargo:rustc-env=BUILT_FROM_COMMIT=unknown";
     assert!(told().contains(unknown), "{}", told());
     let git = |arguments: &[&str]| {
         Command::new("git")

@@ -12,6 +12,7 @@ use std::collections::{HashMap, HashSet};
 
 use crate::block::{Block, payload};
 use crate::crypto::Checker;
+use crate::ids::hashing::IdHash;
 use crate::ids::{Address, Height};
 use crate::profile::NetworkProfile;
 use crate::refusal::{Refusal, TransactionRefusal};
@@ -139,7 +140,8 @@ pub fn check_against(
         return Err(Refusal::AlreadyConfirmed(known.id));
     }
     let context = transaction::Context { view, profile, height, now };
-    let mut spent: HashMap<Address, i128> = HashMap::new();
+    let mut spent: HashMap<Address, i128, IdHash> =
+        HashMap::with_capacity_and_hasher(block.transactions.len(), IdHash::default());
     for (index, transaction) in block.transactions.iter().enumerate() {
         if profile.exceptions.verification_skipped.contains(&transaction.id) {
             continue;

@@ -1,0 +1,66 @@
+//! The arguments of `forebay bench`.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use crate::args::Durability;
+
+/// See [`Command::Bench`](crate::args::Command::Bench).
+#[derive(Debug, Args)]
+pub struct BenchArgs {
+    /// Which parts [default: all]
+    #[arg(value_enum, value_name = "PART")]
+    pub parts: Vec<BenchPart>,
+    /// Small sizes: below two minutes
+    #[arg(long)]
+    pub quick: bool,
+    /// Transactions: uniform, self-sends or mixed, out of so many accounts; may be repeated
+    #[arg(long, value_name = "KIND:ACCOUNTS")]
+    pub load: Vec<String>,
+    /// Transactions a block; may be repeated [default: 25, 250, 2500]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=25_000))]
+    pub block_size: Vec<u32>,
+    /// Redis' profile only [default: both]
+    #[arg(long, value_enum, value_name = "PROFILE")]
+    pub profile: Option<Durability>,
+    /// Measurements of each arm; the median counts [default: 3]
+    #[arg(long, value_name = "N")]
+    pub repeats: Option<usize>,
+    /// Transactions of one measurement of accept and drain [default: 50000]
+    #[arg(long, value_name = "N")]
+    pub transactions: Option<u32>,
+    /// Seconds that full and read are made for [default: 30]
+    #[arg(long, value_name = "SECONDS")]
+    pub seconds: Option<f64>,
+    /// Rows in PostgreSQL for restore [default: 1000000:5000000]
+    #[arg(long, value_name = "ACCOUNTS:TRANSACTIONS")]
+    pub restore: Option<String>,
+    /// Write a page with charts
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+    /// Where the servers keep their data; made, and removed at the end [default: below the system's temporary directory]
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+}
+
+/// A part of the benchmark.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum BenchPart {
+    /// Checked blocks into Redis
+    Accept,
+    /// Blocks of a peer until durable
+    Full,
+    /// The outbox to PostgreSQL
+    Drain,
+    /// A start with much in PostgreSQL
+    Restore,
+    /// The newest blocks out of both tiers
+    TakeBack,
+    /// Simple reads while blocks are applied
+    Read,
+    /// Bytes of both tiers
+    Memory,
+    /// One block at a time
+    Latency,
+}

@@ -1,0 +1,116 @@
+//! Accounts that were touched lately, as the last step left them. The Writer is the only one that writes, so they cannot
+//! be stale; with a restore they go, with everything else that is resident.
+//!
+//! Bounded in bytes, by two generations: when the young one is full it becomes the old one, and what was old and not written since is dropped.
+
+use std::collections::HashMap;
+
+use forebay_ledger::account::Account;
+use forebay_ledger::ids::Address;
+use forebay_ledger::ids::hashing::IdHash;
+use forebay_ledger::keys::PublicKey;
+
+/// Weight of one generation: so many plain accounts.
+const YOUNG_MAX: usize = 200_000;
+/// What a plain account takes, with its place in the table.
+const PLAIN_BYTES: usize = 320;
+
+/// What the cache takes at most of a chain with so many accounts, bytes.
+pub(crate) fn bytes_max(accounts: u64) -> u64 {
+    // The younger generation may have an account that the older has, too.
+    accounts.min(YOUNG_MAX as u64) * 2 * PLAIN_BYTES as u64
+}
+
+type Generation = HashMap<Address, Account, IdHash>;
+
+#[derive(Debug, Clone)]
+pub(crate) struct AccountCache {
+    young: Generation,
+    /// In plain accounts: one with a group of signers or many votes counts for several.
+    young_weight: usize,
+    old: Generation,
+    young_max: usize,
+}
+
+impl Default for AccountCache {
+    fn default() -> Self {
+        Self {
+            young: Generation::default(),
+            young_weight: 0,
+            old: Generation::default(),
+            young_max: YOUNG_MAX,
+        }
+    }
+}
+
+impl AccountCache {
+    pub(crate) fn get(&self, address: Address) -> Option<&Account> {
+        self.young.get(&address).or_else(|| self.old.get(&address))
+    }
+
+    pub(crate) fn insert(&mut self, account: Account) {
+        if self.young_weight >= self.young_max {
+            self.old = std::mem::take(&mut self.young);
+            self.young_weight = 0;
+        }
+        self.young_weight += weight(&account);
+        if let Some(before) = self.young.insert(account.address, account) {
+            self.young_weight -= weight(&before);
+        }
+    }
+
+    pub(crate) fn remove(&mut self, address: Address) {
+        if let Some(before) = self.young.remove(&address) {
+            self.young_weight -= weight(&before);
+        }
+        self.old.remove(&address);
+    }
+}
+
+/// How many plain accounts an account takes the room of.
+fn weight(account: &Account) -> usize {
+    let members = account.multisignature.as_ref().map_or(0, |group| group.members.len());
+    1 + (account.votes.len() * size_of::<Address>() + members * size_of::<PublicKey>()).div_ceil(PLAIN_BYTES)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn account(number: u64, balance: i64) -> Account {
+        Account { balance, ..Account::new(Address(number)) }
+    }
+
+    #[test]
+    fn it_stays_within_its_bound_and_gives_the_newest() {
+        let mut cache = AccountCache { young_max: 10, ..AccountCache::default() };
+        for number in 0..100 {
+            cache.insert(account(number, 1));
+            cache.insert(account(7, i64::try_from(number).unwrap()));
+            assert_eq!(cache.get(Address(7)).unwrap().balance, i64::try_from(number).unwrap());
+            assert!(cache.young.len() + cache.old.len() <= 20);
+        }
+        assert!(cache.get(Address(3)).is_none());
+    }
+
+    #[test]
+    fn accounts_with_many_votes_leave_less_room_for_others() {
+        let mut cache = AccountCache { young_max: 10, ..AccountCache::default() };
+        for number in 0..100 {
+            let votes = (0..400).map(Address).collect();
+            cache.insert(Account { votes, ..account(number, 1) });
+            assert!(cache.young.len() + cache.old.len() <= 2);
+        }
+        cache.remove(Address(99));
+        assert_eq!(cache.young_weight, cache.young.values().map(weight).sum::<usize>());
+    }
+
+    #[test]
+    fn what_is_removed_is_not_found_in_the_older_generation() {
+        let mut cache = AccountCache { young_max: 2, ..AccountCache::default() };
+        (0..3).for_each(|number| cache.insert(account(number, 1)));
+        cache.insert(account(0, 2));
+        cache.remove(Address(0));
+        assert!(cache.get(Address(0)).is_none());
+    }
+}
