@@ -149,8 +149,9 @@ impl Place {
         let (_, postgres) = self.server_pids().unwrap();
         let data = self.data_dir().join("postgres/data");
         let away = PostgresAway { data };
-        away.set_mode(0o000);
+        // In this order: a PostgreSQL that runs would tell the node that it may not read its own files.
         kill_process(Pid::from_raw(postgres).unwrap(), Signal::KILL).unwrap();
+        away.set_mode(0o000);
         until("PostgreSQL is gone", || !is_alive(postgres));
         away
     }
