@@ -106,7 +106,15 @@ fn json(line: &[u8]) -> Result<Value, Malformed> {
 
 fn operation(value: &Value, profile: &NetworkProfile) -> Result<Operation, Malformed> {
     let missing = |field: &str| Malformed(format!("{field}: missing"));
-    match value.get(OPERATION).ok_or_else(|| missing(OPERATION))?.as_str() {
+    let name = value.get(OPERATION).ok_or_else(|| missing(OPERATION))?.as_str();
+    match name {
+        Some("block") => known_fields(value, &["block"])?,
+        // A misspelt count would take back one block.
+        Some("pop") => known_fields(value, &["count", "toHeight"])?,
+        Some("await") => known_fields(value, &["height"])?,
+        _ => {}
+    }
+    match name {
         Some("block") => block(value.get("block").ok_or_else(|| missing("block"))?, profile),
         Some("pop") => match (positive(value, "count")?, positive(value, "toHeight")?) {
             (Some(_), Some(_)) => Err(Malformed("pop: either count or toHeight".to_owned())),
@@ -117,6 +125,17 @@ fn operation(value: &Value, profile: &NetworkProfile) -> Result<Operation, Malfo
             Ok(Operation::Await { height: positive(value, "height")?.ok_or_else(|| missing("height"))? })
         }
         _ => Err(Malformed("op: not one of \"block\", \"pop\" and \"await\"".to_owned())),
+    }
+}
+
+/// # Errors
+/// A field that this operation does not have. Records of a rollback number their lines by `seq`.
+fn known_fields(value: &Value, known: &[&str]) -> Result<(), Malformed> {
+    let fields = value.as_object().into_iter().flatten().map(|(name, _)| name.as_str());
+    let mut unknown = fields.filter(|name| ![OPERATION, "seq"].contains(name) && !known.contains(name));
+    match unknown.next() {
+        None => Ok(()),
+        Some(name) => Err(Malformed(format!("{name}: unknown here; there is {}", known.join(" or ")))),
     }
 }
 
@@ -161,6 +180,8 @@ mod tests {
             (r#"{"op":"pop","count":0}"#, "count"),
             (r#"{"op":"pop","count":"1"}"#, "count"),
             (r#"{"op":"pop","count":1,"toHeight":7}"#, "either"),
+            (r#"{"op":"pop","cuont":5}"#, "cuont"),
+            (r#"{"op":"await","height":7,"timeout":1}"#, "timeout"),
             (r#"{"op":"await"}"#, "height"),
             (r#"{"op":"block"}"#, "block"),
             (r#"{"op":"block","block":{"version":"x"}}"#, "version"),
