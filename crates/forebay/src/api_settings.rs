@@ -28,7 +28,7 @@ pub struct ApiSettings {
     tls_certificates: Option<PathBuf>,
     /// PEM file with the certificate's key.
     tls_key: Option<PathBuf>,
-    /// Your PostgreSQL as a role that reads. Default: as <prefix>_reader of postgres_url's server and database.
+    /// Your PostgreSQL as a role that reads. Default: as the reader role of postgres_url's server and database.
     pub postgres_url: Option<String>,
     /// Sessions of PostgreSQL for lists.
     #[serde(deserialize_with = "number")]
