@@ -4,8 +4,9 @@
 //! what happened. So the old connection is killed on the server before the new one is used.
 
 use std::collections::HashMap;
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use forebay_failpoint::reach;
@@ -51,7 +52,9 @@ struct Shared {
     address: String,
     options: FastOptions,
     keys: Keys,
-    link: tokio::sync::Mutex<Link>,
+    link: Mutex<Link>,
+    /// Whoever has it opens the next connection. Never held by a call that goes over a live one.
+    opening: tokio::sync::Mutex<()>,
     floor: Mutex<Option<Position>>,
     buckets: Mutex<Option<Buckets>>,
     runs: Mutex<Runs>,
@@ -109,7 +112,8 @@ impl FastTier {
             address,
             options,
             keys,
-            link: tokio::sync::Mutex::default(),
+            link: Mutex::default(),
+            opening: tokio::sync::Mutex::default(),
             floor: Mutex::new(None),
             buckets: Mutex::new(None),
             runs: Mutex::default(),
@@ -271,7 +275,7 @@ impl FastTier {
     ) -> Result<T, FastError> {
         match command.query_async(&mut connection).await {
             Ok(value) => Ok(value),
-            Err(error) => Err(self.failed(doing, Effect::Read, error, generation).await),
+            Err(error) => Err(self.failed(doing, Effect::Read, error, generation)),
         }
     }
 
@@ -283,7 +287,7 @@ impl FastTier {
         let (mut connection, generation) = self.trusted_link(doing).await?;
         match pipeline.query_async(&mut connection).await {
             Ok(values) => Ok(values),
-            Err(error) => Err(self.failed(doing, Effect::Read, error, generation).await),
+            Err(error) => Err(self.failed(doing, Effect::Read, error, generation)),
         }
     }
 
@@ -343,7 +347,7 @@ impl FastTier {
         }
         match answer {
             Ok(value) => Ok(value),
-            Err(error) => Err(self.failed(doing, effect, error, generation).await),
+            Err(error) => Err(self.failed(doing, effect, error, generation)),
         }
     }
 
@@ -358,13 +362,24 @@ impl FastTier {
 
     /// The connection, made anew if there is none.
     async fn link(&self) -> Result<(MultiplexedConnection, u64), FastError> {
-        let mut link = self.shared.link.lock().await;
-        if let Some(connection) = &link.live {
-            return Ok((connection.clone(), link.generation));
+        if let Some(live) = self.live_link() {
+            return Ok(live);
         }
         let doing = format!("connect to Redis at {}", self.shared.address);
+        // Bounded: whoever opens may itself wait to be polled by the task that asks here.
+        let options = &self.shared.options;
+        let turn_max = options.connect_timeout + options.response_timeout;
+        let Ok(_turn) = tokio::time::timeout(turn_max, self.shared.opening.lock()).await else {
+            let error = io::Error::new(io::ErrorKind::TimedOut, "another attempt to connect is under way");
+            return Err(FastError::of_connecting(&doing, error.into()));
+        };
+        if let Some(live) = self.live_link() {
+            return Ok(live);
+        }
+        let old = self.lock_link().peer.clone();
         let (connection, peer) =
-            self.open(link.peer.as_ref()).await.map_err(|error| FastError::of_connecting(&doing, error))?;
+            self.open(old.as_ref()).await.map_err(|error| FastError::of_connecting(&doing, error))?;
+        let mut link = self.lock_link();
         if link.peer.as_ref().is_some_and(|old| old.run_id != peer.run_id) {
             tracing::warn!(address = %self.shared.address, run_id = %peer.run_id, "another run of Redis answers now");
             let mut runs = self.runs();
@@ -376,6 +391,21 @@ impl FastTier {
         link.live = Some(connection.clone());
         link.peer = Some(peer);
         Ok((connection, link.generation))
+    }
+
+    /// Whether there is a connection that nothing went wrong with yet: a call over it waits for nobody before it is sent.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.lock_link().live.is_some()
+    }
+
+    fn live_link(&self) -> Option<(MultiplexedConnection, u64)> {
+        let link = self.lock_link();
+        link.live.as_ref().map(|connection| (connection.clone(), link.generation))
+    }
+
+    fn lock_link(&self) -> MutexGuard<'_, Link> {
+        self.shared.link.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn open(&self, old: Option<&Peer>) -> Result<(MultiplexedConnection, Peer), RedisError> {
@@ -401,9 +431,9 @@ impl FastTier {
     }
 
     /// Decodes an error; gives the connection up if no later answer on it could be trusted.
-    async fn failed(&self, doing: &str, effect: Effect, error: RedisError, generation: u64) -> FastError {
+    fn failed(&self, doing: &str, effect: Effect, error: RedisError, generation: u64) -> FastError {
         if error.is_io_error() || error.is_timeout() || error.is_unrecoverable_error() {
-            let mut link = self.shared.link.lock().await;
+            let mut link = self.lock_link();
             if link.generation == generation {
                 link.live = None;
             }

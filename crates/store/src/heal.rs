@@ -63,7 +63,7 @@ impl Owner {
     }
 
     /// Identity: our epoch holds the chain, and what was last accepted is there.
-    async fn redis_is_ours(&mut self) -> Result<bool, StoreError> {
+    pub(crate) async fn redis_is_ours(&mut self) -> Result<bool, StoreError> {
         self.writer.confirm_run().await?;
         match self.settle().await {
             Err(StoreError::Disagreement(_)) => return Ok(false),
@@ -218,7 +218,7 @@ impl Owner {
                 )));
             }
             if let Some(run) = run {
-                fast.trust_run(&run);
+                self.writer.trust_run(&run).await?;
             }
             let highest = [self.writer.epoch, at_slow, seen, owner.as_ref().map_or(0, |owner| owner.epoch)];
             let epoch = highest.into_iter().max().unwrap_or(0) + 1;
@@ -378,7 +378,7 @@ impl Owner {
     }
 
     /// The tail as order and record. Says what comes of it.
-    fn write_order(&self) -> String {
+    pub(crate) fn write_order(&self) -> String {
         let base = Base {
             epoch: self.writer.epoch,
             seq: self.durable.seq,

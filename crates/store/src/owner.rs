@@ -135,8 +135,6 @@ pub(crate) struct Owner {
     ticks_seen: u32,
     /// True while Redis is not to be written to: it is being healed.
     pub(crate) redis_is_out: bool,
-    /// What an acceptance is worth.
-    pub(crate) profile: Profile,
 }
 
 impl Owner {
@@ -198,7 +196,6 @@ impl Owner {
             ticks,
             ticks_seen: 0,
             redis_is_out: false,
-            profile,
             options,
         };
         (owner, progress_seen)
@@ -415,6 +412,9 @@ impl Owner {
         let memory = self.memory.latest();
         self.progress.send_if_modified(|progress| std::mem::replace(&mut progress.memory, memory) != memory);
         self.ticks_seen = self.ticks_seen.wrapping_add(1);
+        let profile = self.writer.redis_profile();
+        self.progress
+            .send_if_modified(|progress| std::mem::replace(&mut progress.profile, profile) != profile);
         let durable_after = self.latency.quantiles();
         self.progress.send_if_modified(|progress| {
             let is_new = progress.durable_after != durable_after;
@@ -458,16 +458,31 @@ impl Owner {
         self.options.limits.redis_away_max
     }
 
+    /// After a drain that took too long. The rest stays in the outbox, if there still is one.
+    async fn leave_the_rest(&mut self) -> Result<(), StoreError> {
+        let operations = self.tail.len();
+        let is_there = match self.redis_is_ours().await {
+            Ok(ours) => ours,
+            // What does not answer now has it later, if it keeps it on disk.
+            Err(_) => self.writer.redis_profile() == Profile::Durable,
+        };
+        if !is_there {
+            let consequence = self.write_order();
+            return Err(StoreError::TooFarBehind(format!(
+                "PostgreSQL lacks {operations} operations at the end of the time to drain, and Redis lost them; {consequence}"
+            )));
+        }
+        tracing::warn!(operations, "the drain took too long; the rest stays in the outbox");
+        Ok(())
+    }
+
     async fn wind_down(&mut self, drain_max: Duration) -> Result<Stopped, StoreError> {
         self.progress.send_modify(|progress| progress.phase = Phase::Stopping);
         self.land_all().await?;
         self.turn_waiting_away();
         match tokio::time::timeout(drain_max, self.until_synced()).await {
             Ok(outcome) => outcome?,
-            Err(_) => tracing::warn!(
-                operations = self.tail.len(),
-                "the drain took too long; the rest stays in the outbox"
-            ),
+            Err(_) => self.leave_the_rest().await?,
         }
         if self.tail.is_empty() {
             self.trim(0).await?;

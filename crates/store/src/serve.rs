@@ -196,7 +196,7 @@ impl Owner {
             return Ok(None);
         }
         let position = self.position();
-        let profile = self.profile;
+        let profile = self.writer.redis_profile();
         let known = |height, id| Some(Accepted { id, height, position, is_new: false, profile });
         if block.id == tip.id {
             return Ok(known(tip.height, tip.id));
@@ -264,7 +264,7 @@ impl Owner {
         tracing::debug!(seq = position.seq, height, "accepted");
         self.push(step);
         self.show();
-        Accepted { id, height, position, is_new: true, profile: self.profile }
+        Accepted { id, height, position, is_new: true, profile: self.writer.redis_profile() }
     }
 
     fn push(&mut self, step: Step) {
@@ -293,7 +293,7 @@ impl Owner {
             height: tip.height,
             position: self.position(),
             is_new: false,
-            profile: self.profile,
+            profile: self.writer.redis_profile(),
         };
         let mut last = self.settled.drain(..).next_back().unwrap_or(here);
         // Undo records are kept without gaps down from the tip: the deepest one decides.
@@ -347,7 +347,7 @@ impl Owner {
             height: to_height,
             position: self.position(),
             is_new: true,
-            profile: self.profile,
+            profile: self.writer.redis_profile(),
         })
     }
 }

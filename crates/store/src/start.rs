@@ -200,7 +200,7 @@ async fn set_up(options: &NodeOptions, told: &Told<'_>) -> Result<(), StoreError
 }
 
 /// What breaks a promise stops the start.
-async fn check_server(fast: &FastTier) -> Result<Profile, StoreError> {
+pub(crate) async fn check_server(fast: &FastTier) -> Result<Profile, StoreError> {
     let facts = fast.server_facts().await?;
     let problems = facts.problems();
     if !problems.is_empty() {

@@ -9,6 +9,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 
 use forebay_failpoint::reach;
@@ -28,8 +29,9 @@ use tokio_postgres::Config;
 
 use crate::error::{Decision, StoreError, decide};
 use crate::options::NodeOptions;
+use crate::receipt::Profile;
 use crate::resident::{BlockView, Resident};
-use crate::start::Started;
+use crate::start::{Started, check_server};
 
 /// A step that Redis has done: what the slow tier has to do for it.
 #[derive(Debug)]
@@ -74,6 +76,8 @@ pub(crate) struct Writer {
     unsettled: Vec<Unsettled>,
     /// Asked who holds the chain when another run of Redis answers.
     pub(crate) postgres: Config,
+    /// What survives in the run of Redis that is used.
+    redis_is_durable: AtomicBool,
 }
 
 impl Writer {
@@ -88,7 +92,32 @@ impl Writer {
             sent: VecDeque::new(),
             unsettled: Vec::new(),
             postgres: options.postgres.clone(),
+            redis_is_durable: AtomicBool::new(started.profile == Profile::Durable),
         }
+    }
+
+    /// What a receipt says of the run of Redis that is used.
+    pub(crate) fn redis_profile(&self) -> Profile {
+        if self.redis_is_durable.load(Ordering::Relaxed) { Profile::Durable } else { Profile::Volatile }
+    }
+
+    /// Another run may have been started with other settings.
+    ///
+    /// # Errors
+    /// Stopped: they break a promise.
+    pub(crate) async fn trust_run(&self, run: &str) -> Result<(), StoreError> {
+        let profile = check_server(&self.fast).await.map_err(|error| match error {
+            StoreError::Request(problems) => {
+                StoreError::Stopped(format!("Redis was started again with other settings: {problems}"))
+            }
+            error => error,
+        })?;
+        if profile != self.redis_profile() {
+            tracing::warn!(?profile, "Redis was started again with another profile");
+        }
+        self.redis_is_durable.store(profile == Profile::Durable, Ordering::Relaxed);
+        self.fast.trust_run(run);
+        Ok(())
     }
 
     fn fence(&self) -> Fence {
@@ -186,10 +215,15 @@ impl Writer {
             let (changes, block) = (Arc::clone(&changes), Arc::clone(&block));
             Box::pin(async move { fast.apply(&fence, &changes, undo.as_ref(), &block, &entry).await })
         };
-        // The first poll encodes the step and hands it to the connection.
-        let early = match poll_fn(|context| Poll::Ready(answer.as_mut().poll(context))).await {
-            Poll::Ready(early) => Some(early),
-            Poll::Pending => None,
+        // The first poll encodes the step and hands it to the connection. Without one it would hold up whoever else needs
+        // one, and is not left alone before it is done.
+        let early = if self.fast.is_connected() {
+            match poll_fn(|context| Poll::Ready(answer.as_mut().poll(context))).await {
+                Poll::Ready(early) => Some(early),
+                Poll::Pending => None,
+            }
+        } else {
+            Some(answer.as_mut().await)
         };
         let row = BlockRow {
             transactions_before: changes.tip_before.map_or(0, |tip| tip.transactions_total),
@@ -382,8 +416,7 @@ impl Writer {
                 position.epoch
             )));
         }
-        self.fast.trust_run(&run);
-        Ok(())
+        self.trust_run(&run).await
     }
 
     fn follow(&mut self, changes: &ChangeSet, position: Position) {

@@ -147,11 +147,11 @@ impl Place {
     /// Kills the private PostgreSQL, which cannot be started again before this is dropped.
     pub fn postgres_away(&self) -> PostgresAway {
         let (_, postgres) = self.server_pids().unwrap();
-        let data = self.data_dir().join("postgres/data");
-        let away = PostgresAway { data };
-        // In this order: a PostgreSQL that runs would tell the node that it may not read its own files.
+        let file = self.data_dir().join("postgres/data/PG_VERSION");
+        let away = PostgresAway { version: fs::read_to_string(&file).unwrap(), file };
+        // No program fits these data. What runs has read it already.
+        fs::write(&away.file, "99\n").unwrap();
         kill_process(Pid::from_raw(postgres).unwrap(), Signal::KILL).unwrap();
-        away.set_mode(0o000);
         until("PostgreSQL is gone", || !is_alive(postgres));
         away
     }
@@ -167,18 +167,13 @@ impl Place {
 
 /// See [`Place::postgres_away`].
 pub struct PostgresAway {
-    data: PathBuf,
-}
-
-impl PostgresAway {
-    fn set_mode(&self, mode: u32) {
-        fs::set_permissions(&self.data, fs::Permissions::from_mode(mode)).unwrap();
-    }
+    file: PathBuf,
+    version: String,
 }
 
 impl Drop for PostgresAway {
     fn drop(&mut self) {
-        self.set_mode(0o700);
+        fs::write(&self.file, &self.version).unwrap();
     }
 }
 
