@@ -176,3 +176,26 @@ async fn a_wrong_address_is_unavailable_and_a_wrong_policy_a_problem() {
     let _: () = bench.command(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]).await;
     assert_eq!(bench.tier.server_facts().await.unwrap().problems().len(), 1);
 }
+
+#[tokio::test]
+async fn a_call_that_is_not_polled_while_it_connects_holds_nobody_up_for_ever() {
+    use rustix::process::{Pid, Signal, kill_process};
+
+    let bench = Bench::ready().await;
+    let limit = Duration::from_millis(300);
+    let options = FastOptions { connect_timeout: limit, response_timeout: limit };
+    let tier = FastTier::connect(&bench.servers.redis().redis_url(), "test", options).await.unwrap();
+    let pid = Pid::from_raw(i32::try_from(bench.servers.redis().pid()).unwrap()).unwrap();
+    kill_process(pid, Signal::STOP).unwrap();
+    // The connection is given up, since what it answers later belongs to nobody.
+    assert_eq!(tier.head().await.unwrap_err().kind(), FastErrorKind::Unavailable);
+    assert!(!tier.is_connected());
+    let mut left_alone = Box::pin(tier.head());
+    assert!(futures_util::poll!(left_alone.as_mut()).is_pending(), "it is connecting");
+    let error = tokio::time::timeout(Duration::from_secs(30), tier.head()).await.expect("no wait for ever");
+    assert_eq!(error.unwrap_err().kind(), FastErrorKind::Unavailable);
+    kill_process(pid, Signal::CONT).unwrap();
+    // As soon as somebody goes on with it, both come through.
+    let _ = left_alone.await;
+    assert!(tier.head().await.is_ok());
+}
