@@ -184,12 +184,22 @@ impl Server {
     /// Serves an API on all listeners until [`Server::stop`].
     #[must_use]
     pub fn start(api: &Api, listeners: Vec<Listener>) -> Self {
+        Self::start_with(api, listeners, Router::new())
+    }
+
+    /// The same with further routes behind the same layers (limits, request ids, access log, compression), so that what
+    /// a benchmark compares with pays for them, too. They are not in the OpenAPI document.
+    ///
+    /// # Panics
+    /// When one of them is a route of the API's own.
+    #[must_use]
+    pub fn start_with(api: &Api, listeners: Vec<Listener>, further: Router) -> Self {
         let limits = api.limits().clone();
         let (stop, stopping) = watch::channel(false);
         let stop_max = limits.request_timeout;
         let connections = Arc::new(Semaphore::new(limits.connections_max.max(1)));
         let idle = limits.idle_timeout;
-        let app = app(api.router(), limits);
+        let app = app(api.router().merge(further), limits);
         let tasks = listeners
             .into_iter()
             .map(|listener| {

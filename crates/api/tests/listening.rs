@@ -126,3 +126,23 @@ async fn a_client_that_never_finishes_its_head_is_let_go_and_others_are_answered
         assert!(ended.is_ok(), "the connection is ended");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn further_routes_are_behind_the_same_layers() {
+    let Some((_chain, bench, _node)) = bench().await else { return };
+    let api = api(&bench, None, NOW, tier_options(&bench), Limits::default(), WritePolicy::default());
+    let listener = Listener::tcp(([127, 0, 0, 1], 0).into(), None).await.unwrap();
+    let url = listener.place().to_owned();
+    let further = axum::Router::new().route("/further", axum::routing::get(async || "found"));
+    let server = Server::start_with(&api, vec![listener], further);
+
+    let client = reqwest::Client::new();
+    for (path, status) in [("/further", 200), ("/api/blocks/getHeight", 200), ("/nowhere", 404)] {
+        let response =
+            client.get(format!("{url}{path}")).header("x-request-id", "mine").send().await.unwrap();
+        assert_eq!(response.status().as_u16(), status, "{path}");
+        assert_eq!(response.headers()["x-request-id"], "mine", "{path}");
+        assert_eq!(response.headers()["x-content-type-options"], "nosniff", "{path}");
+    }
+    server.stop().await;
+}

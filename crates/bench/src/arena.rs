@@ -185,6 +185,13 @@ impl Stage<'_> {
         Ok(StagedNode { node, running })
     }
 
+    /// The role that may only read.
+    pub(crate) fn reader(&self) -> Result<Config, BenchError> {
+        let mut config = self.arena.postgres.config(&self.arena.names.reader)?;
+        config.dbname(&self.database);
+        Ok(config)
+    }
+
     pub(crate) async fn admin(&self) -> Result<Client, BenchError> {
         connect(&self.arena.admin(&self.database)?).await
     }

@@ -42,6 +42,12 @@ pub enum BenchError {
         /// Why not.
         source: std::io::Error,
     },
+    /// The API could not listen.
+    #[error("{0}")]
+    Serving(#[from] forebay_api::ServerError),
+    /// `wrk` is not in PATH.
+    #[error("http needs wrk, a load generator, and it is not in PATH (package wrk: apt-get install wrk)")]
+    NoLoadGenerator,
     /// Somebody asked to stop.
     #[error("the benchmark was interrupted")]
     Interrupted,
@@ -57,6 +63,7 @@ impl BenchError {
         match self {
             Self::Servers(_) => "Install Redis and PostgreSQL with scripts/setup, and look at the message.",
             Self::Io { .. } => "Choose another directory with --dir; it needs some free gigabytes.",
+            Self::NoLoadGenerator => "Install it with scripts/setup, or name the other parts.",
             _ => "Try smaller sizes, or --quick; if it stays so, it is a defect.",
         }
     }

@@ -9,6 +9,7 @@ mod ceiling;
 mod drain;
 mod error;
 mod full;
+mod http;
 mod latency;
 mod load;
 mod machine;
@@ -24,6 +25,7 @@ mod take_back;
 use std::sync::Arc;
 
 pub use error::BenchError;
+pub use http::load_generator;
 pub use machine::Machine;
 pub use options::{BenchOptions, Durability, LoadKind, LoadSpec, Part};
 pub use report::Report;
@@ -43,6 +45,10 @@ pub async fn run(
     tell: impl Fn(&str),
     stop: impl Future<Output = ()>,
 ) -> Result<Report, BenchError> {
+    if options.parts.contains(&Part::Http) {
+        // Known before the other parts were measured for nothing.
+        load_generator()?;
+    }
     let arena = Arena::start(&options.directory, &options.profiles).await?;
     let outcome = tokio::select! {
         outcome = measure(&arena, &options, &tell) => outcome,
@@ -132,6 +138,7 @@ impl Bench<'_> {
             Part::Read => read::measure(arena, options, load, profile).await,
             Part::Memory => memory::measure(arena, load, profile).await,
             Part::Restore => restore::measure(arena, options, load, profile).await,
+            Part::Http => http::measure(arena, options, load, profile).await,
         }
     }
 
@@ -141,7 +148,7 @@ impl Bench<'_> {
             Part::Read | Part::Memory => {
                 vec![self.options.block_sizes.iter().copied().find(|size| *size >= 250).unwrap_or(LIVE_BLOCK)]
             }
-            Part::Latency | Part::TakeBack | Part::Restore => vec![LIVE_BLOCK],
+            Part::Latency | Part::TakeBack | Part::Restore | Part::Http => vec![LIVE_BLOCK],
         }
     }
 
@@ -168,6 +175,7 @@ impl Bench<'_> {
             Part::Read => of(options.transactions / block_size.max(1)).max(40),
             Part::Memory => of(10_000 / block_size.max(1)).clamp(2, options.blocks_a_measurement(block_size)),
             Part::Restore => restore::blocks_needed(),
+            Part::Http => of(http::blocks_needed(options, block_size)),
         }
     }
 

@@ -26,11 +26,13 @@ pub enum Part {
     Memory,
     /// A start with much in PostgreSQL, until ready.
     Restore,
+    /// Reads over HTTP, asked by a process of its own.
+    Http,
 }
 
 impl Part {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Accept,
         Self::Latency,
         Self::Full,
@@ -39,6 +41,7 @@ impl Part {
         Self::Read,
         Self::Memory,
         Self::Restore,
+        Self::Http,
     ];
 
     /// Its name on the command line and in results.
@@ -53,6 +56,7 @@ impl Part {
             Self::Read => "read",
             Self::Memory => "memory",
             Self::Restore => "restore",
+            Self::Http => "http",
         }
     }
 }
@@ -140,7 +144,7 @@ pub struct BenchOptions {
     pub repeats: usize,
     /// Transactions of one measurement of `accept` and `drain`, in blocks of 250 or more; a quarter of that in smaller ones.
     pub transactions: u32,
-    /// Seconds of one measurement of `full` and `read`.
+    /// Seconds of one measurement of `full`; a sixth of it in `read`, a tenth in `http`.
     pub seconds: f64,
     /// Transactions a second that `full` is prepared for.
     pub full_rate: u32,
@@ -152,6 +156,8 @@ pub struct BenchOptions {
     pub restore_accounts: u32,
     /// Transactions in PostgreSQL for `restore`.
     pub restore_transactions: u32,
+    /// Transactions a second that are applied while `http` reads.
+    pub http_writes: u32,
     /// Where servers keep their data; removed at the end.
     pub directory: PathBuf,
 }
@@ -178,6 +184,7 @@ impl BenchOptions {
             take_back: vec![1, 10, 100, 1000],
             restore_accounts: 1_000_000,
             restore_transactions: 5_000_000,
+            http_writes: 10_000,
             directory,
         }
     }
@@ -222,6 +229,7 @@ impl BenchOptions {
             take_back: vec![1, 3],
             restore_accounts: 500,
             restore_transactions: 1_000,
+            http_writes: 250,
             ..Self::whole(directory)
         }
     }

@@ -1,7 +1,7 @@
 //! The smallest benchmark: every part yields rows, and their shape is what programs read.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-use forebay_bench::{BenchOptions, Part, run};
+use forebay_bench::{BenchOptions, Part, load_generator, run};
 use serde_json::Value;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -9,13 +9,19 @@ async fn every_part_yields_rows_of_the_documented_shape() {
     let folder = tempfile::Builder::new().prefix("fbb").tempdir_in("/tmp").unwrap();
     // The servers' own account has to get there.
     std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    let report =
-        run(BenchOptions::smallest(folder.path().join("b")), |_| (), std::future::pending()).await.unwrap();
+    let mut options = BenchOptions::smallest(folder.path().join("b"));
+    if let Err(error) = load_generator() {
+        assert!(std::env::var("CI").as_deref() != Ok("true"), "{error}");
+        eprintln!("without the part http: {error}");
+        options.parts.retain(|part| *part != Part::Http);
+    }
+    let parts = options.parts.clone();
+    let report = run(options, |_| (), std::future::pending()).await.unwrap();
     assert!(!folder.path().join("b").exists(), "the servers' directory is removed");
 
     let json: Value = serde_json::to_value(&report).unwrap();
     let rows = json["results"].as_array().unwrap();
-    for part in Part::ALL {
+    for part in parts {
         assert!(rows.iter().any(|row| row["part"] == part.name()), "no row of {}", part.name());
     }
     for row in rows {

@@ -30,7 +30,7 @@ pub struct BenchArgs {
     /// Transactions of one measurement of accept and drain [default: 50000]
     #[arg(long, value_name = "N")]
     pub transactions: Option<u32>,
-    /// Seconds that full and read are made for [default: 30]
+    /// Seconds of one measurement of full; a sixth of it in read, a tenth in http [default: 30]
     #[arg(long, value_name = "SECONDS")]
     pub seconds: Option<f64>,
     /// Rows in PostgreSQL for restore [default: 1000000:5000000]
@@ -63,4 +63,6 @@ pub enum BenchPart {
     Memory,
     /// One block at a time
     Latency,
+    /// Reads over HTTP, asked by wrk
+    Http,
 }

@@ -94,6 +94,7 @@ fn part_of(part: BenchPart) -> Part {
         BenchPart::Read => Part::Read,
         BenchPart::Memory => Part::Memory,
         BenchPart::Latency => Part::Latency,
+        BenchPart::Http => Part::Http,
     }
 }
 

@@ -183,6 +183,9 @@ impl TransactionFilter {
 
     /// How many there are, as a statement; `None`: all of the chain.
     fn count_sql(&self, bound: &mut Bound) -> Option<String> {
+        if let Some((from, to)) = self.only_heights() {
+            return Some(count_of_heights_sql(from, to, bound));
+        }
         let branches = self.branches(bound);
         match branches.as_slice() {
             [all] if all == "true" => None,
@@ -204,6 +207,14 @@ impl TransactionFilter {
         }
     }
 
+    /// The heights, if nothing else is asked for.
+    fn only_heights(&self) -> Option<(Option<i64>, Option<i64>)> {
+        match (self.any.as_slice(), self.all.as_slice()) {
+            ([Condition::Heights(from, to)], []) | ([], [Condition::Heights(from, to)]) => Some((*from, *to)),
+            _ => None,
+        }
+    }
+
     /// One condition an alternative, the requirements in each.
     fn branches(&self, bound: &mut Bound) -> Vec<String> {
         let required: Vec<String> = self.all.iter().map(|condition| condition.sql(bound)).collect();
@@ -216,6 +227,20 @@ impl TransactionFilter {
         }
         self.any.iter().map(|condition| with_required(Some(condition.sql(bound)))).collect()
     }
+}
+
+/// Blocks know how many transactions are before them, so those of a range need not be counted one by one: "all that have
+/// a confirmation" is nearly all of the chain. Without a block from `from` on there is nothing to subtract from.
+fn count_of_heights_sql(from: Option<i64>, to: Option<i64>, bound: &mut Bound) -> String {
+    let from = bound.add(from.unwrap_or(i64::MIN));
+    let to = bound.add(to.unwrap_or(i64::MAX));
+    format!(
+        "select greatest(coalesce( \
+             (select b.transactions_before + b.number_of_transactions from forebay.blocks b \
+                 where b.height <= {to}::bigint order by b.height desc limit 1) \
+             - (select b.transactions_before from forebay.blocks b \
+                 where b.height >= {from}::bigint order by b.height limit 1), 0), 0)::bigint"
+    )
 }
 
 /// `height desc, index` of the page.
