@@ -15,7 +15,7 @@ pub(crate) enum Effect {
 }
 
 /// A failed call of the fast tier.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum FastError {
     /// The server cannot be reached, or says that it cannot serve now. Nothing was changed.
     #[error("{doing}: Redis is not available ({source})")]
