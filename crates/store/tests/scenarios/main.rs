@@ -11,6 +11,7 @@ mod postgres_older;
 mod receipts;
 mod redis_full;
 mod redis_lost;
+mod redis_set_up_anew;
 mod starting;
 mod support;
 mod two_nodes;
