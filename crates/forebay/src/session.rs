@@ -144,10 +144,19 @@ impl Session {
     /// # Errors
     /// What stopped the node before. Private servers stay then, for the next start to adopt.
     pub async fn stop(self) -> anyhow::Result<Stopped> {
+        let drain_max = self.drain_max;
+        self.stop_within(drain_max).await
+    }
+
+    /// The same within another time.
+    ///
+    /// # Errors
+    /// As [`stop`](Self::stop).
+    pub async fn stop_within(self, drain_max: Duration) -> anyhow::Result<Stopped> {
         service_manager().stopping("draining what is accepted to PostgreSQL");
         service_manager()
             .patiently(async {
-                self.node.stop(self.drain_max).await;
+                self.node.stop(drain_max).await;
                 let node = self.node.watch();
                 let left = move || node.borrow().lag_operations as u64;
                 let screen = self.screen.clone();

@@ -35,7 +35,8 @@ impl Signals {
                 count += 1;
                 if count > 1 {
                     tracing::warn!(
-                        "a second signal: ending at once; the next start goes on from what both tiers have"
+                        "a second signal: ending at once; the next start goes on from what both tiers have, or obeys the rollback \
+                         file that the first signal left"
                     );
                     std::process::exit(EXIT_BY_SIGNAL + number);
                 }

@@ -9,7 +9,8 @@ use forebay_slow::{BlockRow, Position as SlowPosition, SlowOperation};
 use tokio::sync::mpsc;
 
 use crate::error::StoreError;
-use crate::heal::{CANNOT_KEEP, tip_after};
+use crate::gap::GapEnd;
+use crate::giving_up::{CANNOT_KEEP, Lost, tip_after};
 use crate::options::{NodeOptions, OnHardLimit};
 use crate::progress::Phase;
 use crate::rollback::{self, Base, GivenUp};
@@ -139,7 +140,7 @@ impl Drain<'_> {
 }
 
 /// What the outbox holds is not what was written into it.
-fn is_damage(error: &StoreError) -> bool {
+pub(crate) fn is_damage(error: &StoreError) -> bool {
     match error {
         StoreError::Disagreement(_) => true,
         StoreError::Fast(error) => error.kind() == FastErrorKind::Corrupt,
@@ -172,21 +173,15 @@ async fn give_up_older(
     }
     let since: Vec<OutboxEntry> =
         entries.into_iter().filter(|entry| entry.position.seq > found.seq).collect();
-    let operations = match operations_of(fast, &since).await {
-        Ok(operations) => operations,
+    let through = head.tip.map(|tip| GapEnd { seq: head.position.seq, height: tip.height, id: tip.id });
+    let lost = match Lost::of(fast, found, since, through).await {
+        Ok(lost) => lost,
         Err(error) => return error,
     };
-    let given_up: Vec<GivenUp<'_>> = since
-        .iter()
-        .zip(&operations)
-        .map(|(entry, operation)| GivenUp {
-            seq: entry.position.seq,
-            operation,
-            height: tip_after(&entry.operation).0,
-        })
-        .collect();
+    let given_up: Vec<GivenUp<'_>> = lost.given_up().collect();
     let base = Base { epoch, seq: found.seq, height: found.height, id: found.block_id };
-    let consequence = rollback::order(options, base, head.position.seq, &given_up);
+    let consequence = rollback::order(options, base, head.position.seq, &given_up)
+        .map_or_else(|problem| problem.without_order(), |written| written.consequence);
     StoreError::TooFarBehind(format!("{went_back}; {consequence}"))
 }
 

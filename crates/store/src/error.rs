@@ -45,6 +45,11 @@ pub enum StoreError {
     /// The guard stopped the node: the slow tier is too far behind.
     #[error("{0}")]
     TooFarBehind(String),
+    /// It was asked to stop while this was waited for.
+    #[error(
+        "the node was asked to stop while it waited for a server; the next start knows whether this was accepted"
+    )]
+    Stopping,
     /// The node has stopped or is stopping.
     #[error("the node has stopped: {0}")]
     Stopped(String),
@@ -84,6 +89,7 @@ pub fn decide(error: &StoreError) -> Decision {
         | StoreError::Poison { .. }
         | StoreError::TooFarBehind(_)
         | StoreError::Held(_)
+        | StoreError::Stopping
         | StoreError::Stopped(_) => Decision::Stop,
         StoreError::Refused(_) | StoreError::OtherBranch { .. } | StoreError::Request(_) => Decision::Refuse,
         StoreError::Fast(error) => decide_fast(error.kind()),
@@ -122,7 +128,7 @@ impl StoreError {
             Self::Disagreement(_) => "disagreement",
             Self::Poison { .. } => "poison",
             Self::TooFarBehind(_) => "too-far-behind",
-            Self::Stopped(_) => "stopped",
+            Self::Stopping | Self::Stopped(_) => "stopped",
             Self::Fast(_) => "redis",
             Self::Slow(_) => "postgres",
         }
@@ -152,7 +158,9 @@ impl StoreError {
             Self::TooFarBehind(_) => {
                 "Make PostgreSQL work again, then start the node; the message says what the next start does."
             }
-            Self::Stopped(_) => "Start it again; what was accepted is still in Redis or PostgreSQL.",
+            Self::Stopping | Self::Stopped(_) => {
+                "Start it again; what was accepted is still in Redis or PostgreSQL."
+            }
             Self::Fast(error) => error.remedy(),
             Self::Slow(error) => error.remedy(),
         }

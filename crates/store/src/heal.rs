@@ -2,34 +2,28 @@
 //!
 //! Redis lost (flushed, restarted empty, an older copy): PostgreSQL gets the unsynced tail from memory, then Redis is
 //! restored from it under a new epoch. PostgreSQL older than it was: it is fed again from the outbox that Redis kept.
-//! What cannot be fed, and a slow tier too far behind, end the node with a rollback file.
+//! What cannot be fed, and a slow tier too far behind, end the node with a rollback file: `giving_up.rs`. A stop is heard in
+//! each wait of all this; what was begun is left to the drain, or to the next start.
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use forebay_failpoint::reach;
-use forebay_fast::{FastErrorKind, Operation, OutboxEntry, State};
-use forebay_ledger::ids::{BlockId, Height};
+use forebay_fast::{FastErrorKind, State};
 use forebay_slow::{Position as SlowPosition, SlowWriter};
 
 use crate::drain::{check_contiguous, check_overlap, operations_of};
 use crate::error::{Decision, StoreError, decide};
-use crate::guard::Overrun;
+use crate::giving_up::{entries_since, tip_after};
 use crate::kept::KeptOperations;
-use crate::options::OnHardLimit;
 use crate::owner::{Flight, Owner, Unsynced};
 use crate::progress::Phase;
 use crate::receipt::Durable;
 use crate::restore::RestoreFrom;
 use crate::retention::Retention;
-use crate::rollback::{self, Base, GivenUp};
 use crate::start::{Heartbeat, ago};
 use crate::syncer::BackOff;
 use crate::writer::operation_bytes;
-
-/// What `keep` means when there is nothing that could be kept.
-pub(crate) const CANNOT_KEEP: &str = "`keep` forbids to give operations up: restore a newer copy of PostgreSQL, or start \
-     once with `rollback`";
 
 /// Claims that may be tried again because a heartbeat came in between.
 const CLAIMS_MAX: u32 = 10;
@@ -64,7 +58,7 @@ impl Owner {
 
     /// Identity: our epoch holds the chain, and what was last accepted is there.
     pub(crate) async fn redis_is_ours(&mut self) -> Result<bool, StoreError> {
-        self.writer.confirm_run().await?;
+        self.stops.clone().unless_asked(self.writer.confirm_run()).await?;
         match self.settle().await {
             Err(StoreError::Disagreement(_)) => return Ok(false),
             settled => settled?,
@@ -96,7 +90,9 @@ impl Owner {
         self.redis_is_out = true;
         self.writer.forget_unsettled();
         let outcome = self.heal_steps().await;
-        self.redis_is_out = false;
+        // As long as only memory has a tail, or the restore was left for a stop, it stays out.
+        self.redis_is_out =
+            matches!(outcome, Err(StoreError::Stopping)) || (outcome.is_err() && !self.tail.is_empty());
         outcome?;
         self.progress.send_modify(|progress| progress.phase = Phase::Ready);
         tracing::warn!(took_ms = crate::owner::whole_ms(since.elapsed()), "Redis is restored");
@@ -109,7 +105,8 @@ impl Owner {
         self.settle_flight().await?;
         let (since, mut back_off) = (Instant::now(), BackOff::new());
         loop {
-            match self.claim_and_restore().await {
+            // Everything is durable: whatever is given up here the next start does.
+            match self.stops.clone().unless_asked(self.claim_and_restore()).await {
                 Ok(()) => return Ok(()),
                 Err(error) => self.bear(error, since, &mut back_off).await?,
             }
@@ -121,18 +118,25 @@ impl Owner {
         let (since, mut back_off) = (Instant::now(), BackOff::new());
         // The clean drops the outbox: what it keeps is read before.
         let carried = loop {
-            match self.kept_operations().await {
+            match self.stops.clone().unless_asked(self.kept_operations()).await {
                 Ok(carried) => break carried,
                 Err(error) => self.bear(error, since, &mut back_off).await?,
             }
         };
         let carried = Arc::new(carried);
-        loop {
-            match self.restore(Arc::clone(&carried)).await {
-                Ok(()) => return Ok(()),
-                Err(error) => self.bear(error, since, &mut back_off).await?,
+        self.redis_is_out = true;
+        let restored = loop {
+            match self.stops.clone().unless_asked(self.restore(Arc::clone(&carried))).await {
+                Ok(()) => break Ok(()),
+                Err(error) => {
+                    if let Err(error) = self.bear(error, since, &mut back_off).await {
+                        break Err(error);
+                    }
+                }
             }
-        }
+        };
+        self.redis_is_out = matches!(restored, Err(StoreError::Stopping));
+        restored
     }
 
     async fn kept_operations(&self) -> Result<KeptOperations, StoreError> {
@@ -142,6 +146,9 @@ impl Owner {
     }
 
     /// A pause before the next try, if the failure may pass and the time is not up.
+    ///
+    /// # Errors
+    /// Stopping: somebody asked for it. The failure: it will not pass. Stopped: it took too long to.
     pub(crate) async fn bear(
         &self,
         error: StoreError,
@@ -155,8 +162,11 @@ impl Owner {
             return Err(StoreError::Stopped(error.to_string()));
         }
         tracing::warn!(%error, "trying again");
-        tokio::time::sleep(back_off.next(false)).await;
-        Ok(())
+        let pause = async {
+            tokio::time::sleep(back_off.next(false)).await;
+            Ok(())
+        };
+        self.stops.clone().unless_asked(pause).await
     }
 
     async fn claim_and_restore(&mut self) -> Result<(), StoreError> {
@@ -240,12 +250,14 @@ impl Owner {
     /// PostgreSQL was put back to an older state: what it lacks is fed again from the outbox that Redis kept.
     pub(crate) async fn feed_again(&mut self, mut found: SlowPosition) -> Result<(), StoreError> {
         self.flight = Flight::Idle;
+        self.behind = Some(found);
         tracing::error!(
             had_seq = self.durable.seq,
             has_seq = found.seq,
             "PostgreSQL is older than it was: feeding it again from the outbox that Redis kept"
         );
-        match self.try_to_feed(&mut found).await {
+        // Left for a stop, it is done again by the drain, which asks PostgreSQL once more.
+        match self.stops.clone().unless_asked(self.try_to_feed(&mut found)).await {
             // A standby that is not promoted yet, a Redis that is away for a moment: the loop goes on, and asks again.
             Err(error)
                 if matches!(decide(&error), Decision::Retry | Decision::Ask | Decision::RetrySlowly) =>
@@ -288,6 +300,7 @@ impl Owner {
             self.tail.push_front(Unsynced { position, operation, bytes, height, id, accepted_at });
         }
         self.durable = Durable { seq: found.seq, height: found.height, id: found.block_id };
+        self.behind = None;
         self.trouble_with_postgres(
             "PostgreSQL was put back to an older state; it is being fed again".to_owned(),
         );
@@ -300,106 +313,5 @@ impl Owner {
             self.next_report().await?;
         }
         Ok(())
-    }
-
-    /// The guard's stop: order and record, or the outbox as it is.
-    pub(crate) fn give_up(&mut self, overrun: Overrun) -> StoreError {
-        let why = match overrun {
-            Overrun::NoProgress(waited) => {
-                format!(
-                    "PostgreSQL made no progress for {} s (limit {} s)",
-                    waited.as_secs(),
-                    self.options.limits.no_progress_max.as_secs()
-                )
-            }
-            Overrun::OverLimit(over) => format!(
-                "{} operations or more were not durable for {} s (limit {} s)",
-                self.options.limits.lag_blocks_max,
-                over.as_secs(),
-                self.options.limits.grace.as_secs()
-            ),
-        };
-        let oldest = self.tail.front().map_or(0, |unsynced| unsynced.accepted_at.elapsed().as_secs());
-        let last_error = self.progress.borrow().last_error.clone().unwrap_or_else(|| "none".to_owned());
-        // Without Redis the outbox is in our memory only: the record is all that would be left of it.
-        let records = self.options.on_hard_limit == OnHardLimit::Rollback || self.redis_is_out;
-        let consequence = if records {
-            self.write_order()
-        } else {
-            "the operations stay in the outbox, and the next start drains them".to_owned()
-        };
-        StoreError::TooFarBehind(format!(
-            "{why}; {} operations ({} bytes) wait, the oldest for {oldest} s; last error: {last_error}; {consequence}",
-            self.tail.len(),
-            self.tail_bytes
-        ))
-    }
-
-    /// What PostgreSQL lacks is not in the outbox any more: what is there is recorded.
-    async fn give_up_older(
-        &mut self,
-        found: SlowPosition,
-        kept: &[OutboxEntry],
-        error: &StoreError,
-    ) -> StoreError {
-        let went_back = format!(
-            "PostgreSQL was put back to operation {} (height {}), and the outbox cannot feed it again ({error})",
-            found.seq, found.height
-        );
-        if self.options.on_hard_limit == OnHardLimit::Keep {
-            return StoreError::TooFarBehind(format!("{went_back}; {CANNOT_KEEP}"));
-        }
-        let since: Vec<OutboxEntry> = entries_since(kept, found.seq, self.durable.seq);
-        let operations = match operations_of(&self.writer.fast, &since).await {
-            Ok(operations) => operations,
-            Err(error) => {
-                tracing::error!(%error, "what PostgreSQL lost cannot be recorded");
-                Vec::new()
-            }
-        };
-        let lost = since.iter().zip(&operations).map(|(entry, operation)| GivenUp {
-            seq: entry.position.seq,
-            operation,
-            height: tip_after(&entry.operation).0,
-        });
-        let given_up: Vec<_> = lost.chain(self.given_up()).collect();
-        let base =
-            Base { epoch: self.writer.epoch, seq: found.seq, height: found.height, id: found.block_id };
-        let consequence = rollback::order(&self.options, base, self.writer.seq, &given_up);
-        StoreError::TooFarBehind(format!("{went_back}; {consequence}"))
-    }
-
-    fn given_up(&self) -> impl Iterator<Item = GivenUp<'_>> {
-        self.tail.iter().map(|unsynced| GivenUp {
-            seq: unsynced.position.seq,
-            operation: &unsynced.operation,
-            height: unsynced.height,
-        })
-    }
-
-    /// The tail as order and record. Says what comes of it.
-    pub(crate) fn write_order(&self) -> String {
-        let base = Base {
-            epoch: self.writer.epoch,
-            seq: self.durable.seq,
-            height: self.durable.height,
-            id: self.durable.id,
-        };
-        let given_up: Vec<_> = self.given_up().collect();
-        rollback::order(&self.options, base, self.writer.seq, &given_up)
-    }
-}
-
-/// The entries of the operations that PostgreSQL had done and lacks now.
-fn entries_since(kept: &[OutboxEntry], found: u64, durable: u64) -> Vec<OutboxEntry> {
-    kept.iter().filter(|entry| entry.position.seq > found && entry.position.seq <= durable).cloned().collect()
-}
-
-/// The tip that an entry left.
-pub(crate) fn tip_after(operation: &Operation) -> (Height, BlockId) {
-    match operation {
-        Operation::Block { height, id, .. } => (*height, *id),
-        Operation::Pop { height, tip, .. } => (height.saturating_sub(1), *tip),
-        Operation::Rewind { height, tip } => (*height, *tip),
     }
 }

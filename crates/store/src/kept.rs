@@ -101,7 +101,7 @@ fn entry_of(position: Position, row: &BlockRow) -> OutboxEntry {
 }
 
 /// The longest run without a gap that ends with `seq`, at most `count` long.
-fn newest(mut entries: Vec<OutboxEntry>, seq: u64, count: usize) -> Vec<OutboxEntry> {
+pub(crate) fn newest(mut entries: Vec<OutboxEntry>, seq: u64, count: usize) -> Vec<OutboxEntry> {
     entries.retain(|entry| entry.position.seq <= seq);
     let without_gap = entries
         .iter()

@@ -11,6 +11,8 @@ mod account_cache;
 mod awake;
 mod drain;
 mod error;
+mod gap;
+mod giving_up;
 mod guard;
 mod heal;
 mod kept;

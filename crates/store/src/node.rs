@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 
 use crate::error::StoreError;
 use crate::options::NodeOptions;
+use crate::owner::stops::{self, AskToStop};
 use crate::owner::{Owner, Stopped};
 use crate::progress::{Phase, PhaseProgress, Progress};
 use crate::receipt::{Accepted, Durable};
@@ -26,7 +27,7 @@ const COMMANDS_WAITING_MAX: usize = 64;
 #[derive(Clone)]
 pub struct Node {
     commands: mpsc::Sender<Command>,
-    stops: mpsc::Sender<Duration>,
+    stops: AskToStop,
     progress: watch::Receiver<Progress>,
     profile: Arc<NetworkProfile>,
     checker: Arc<Checker>,
@@ -62,15 +63,16 @@ impl Node {
         let started = start(&options, &observe).await?;
         let checker = Arc::new(Checker::default());
         let (commands, waiting) = mpsc::channel(COMMANDS_WAITING_MAX);
-        let (stops, stopping) = mpsc::channel(1);
+        let (stops, stopping) = stops::channel();
         let fast = started.fast.clone();
         let profile = Arc::clone(&options.profile);
-        let (mut owner, progress) = Owner::new(options, started, Arc::clone(&checker), Arc::clone(&observe));
+        let (mut owner, progress) =
+            Owner::new(options, started, Arc::clone(&checker), Arc::clone(&observe), stopping);
         owner.begin_chain().await?;
         observe(PhaseProgress::new(Phase::Ready, 0, None));
         // A thread of its own: the loop verifies and applies, which would hold up whatever else runs on a shared one.
         let runtime = tokio::runtime::Handle::current();
-        let task = tokio::task::spawn_blocking(move || runtime.block_on(owner.run(waiting, stopping)));
+        let task = tokio::task::spawn_blocking(move || runtime.block_on(owner.run(waiting)));
         Ok((Self { commands, stops, progress, profile, checker, fast }, Running { task }))
     }
 
@@ -150,11 +152,11 @@ impl Node {
         &self.fast
     }
 
-    /// Asks the loop to stop: nothing more is accepted, the outbox is drained for at most `drain_max`, the chain is
-    /// given up. Await [`Running::ended`] for the outcome.
+    /// Asks the loop to stop: nothing more is accepted, the outbox is drained for at most `drain_max` from now on, the
+    /// chain is given up. It is heard whatever the loop waits for. Operations that Redis lost are in a rollback file before
+    /// the drain is tried. Await [`Running::ended`] for the outcome.
     pub async fn stop(&self, drain_max: Duration) {
-        // A loop that has ended needs no order.
-        let _ = self.stops.send(drain_max).await;
+        self.stops.ask(drain_max);
     }
 }
 

@@ -1,24 +1,30 @@
 //! One owner of the protocol's state, one loop.
 //!
 //! Callers hand in commands; the loop takes one action at a time, does it, and checks its invariants. It alone talks to
-//! the Writer and knows the unsynced tail; the Syncer gets batches of the tail and reports back. What to do when a tier
-//! lost something is in `heal.rs`.
+//! the Writer and knows the unsynced tail; the Syncer gets batches of the tail and reports back (`owner/syncing.rs`). How
+//! it ends when it is asked to is in `owner/winding_down.rs`, what to do when a tier lost something in `heal.rs`.
 
 mod durable;
 mod shown;
+pub(crate) mod stops;
+mod syncing;
+mod winding_down;
+
+pub use winding_down::Stopped;
 
 use std::collections::VecDeque;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use forebay_failpoint::reach;
 use forebay_fast::{FastError, Position};
 use forebay_ledger::crypto::Checker;
 use forebay_ledger::ids::{Address, BlockId, Height};
-use forebay_slow::SlowOperation;
+use forebay_slow::{Position as SlowPosition, SlowOperation};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Interval, MissedTickBehavior};
 
+use self::stops::{StopAsked, Stops};
 use crate::awake::AwakeClock;
 use crate::error::StoreError;
 use crate::guard::{Guard, Verdict};
@@ -26,13 +32,12 @@ use crate::latency::Latency;
 use crate::memory::pressure::MemoryWatch;
 use crate::node::Command;
 use crate::options::NodeOptions;
-use crate::progress::{Counts, InFlight, Pace, Phase, Progress};
-use crate::receipt::{Accepted, Durable, Profile};
+use crate::progress::{Counts, Pace, Phase, Progress};
+use crate::receipt::{Accepted, Durable};
 use crate::retention::Retention;
 use crate::serve::{STEPS_SENT_MAX, Waiting};
 use crate::start::{Heartbeat, Observer, Started};
 use crate::syncer::{Batch, SyncEvent, Syncer};
-use crate::write_log::LoggedTip;
 use crate::writer::Writer;
 
 /// Things to remove from Redis before a trim is worth a call of its own.
@@ -81,9 +86,7 @@ enum Action {
     Landed(Result<(), FastError>),
     Synced(SyncEvent),
     SyncerGone,
-    Stop(Duration),
-    /// All senders are gone: nobody can ask for anything any more.
-    Abandoned,
+    Stop(StopAsked),
     Tick,
     SuspectRedis,
     ServeAgain,
@@ -133,8 +136,14 @@ pub(crate) struct Owner {
     pub(crate) observe: Observer,
     ticks: Interval,
     ticks_seen: u32,
-    /// True while Redis is not to be written to: it is being healed.
+    /// True while Redis is not to be written to: it lost our state, or it is being restored.
     pub(crate) redis_is_out: bool,
+    /// Where PostgreSQL was found after it was put back to an older state, until it is fed.
+    pub(crate) behind: Option<SlowPosition>,
+    /// The rollback file that this loop has written, as long as it stands.
+    pub(crate) order: Option<PathBuf>,
+    /// Whether somebody asked us to stop. Every wait that may be long hears it.
+    pub(crate) stops: Stops,
 }
 
 impl Owner {
@@ -143,6 +152,7 @@ impl Owner {
         started: Started,
         checker: Arc<Checker>,
         observe: Observer,
+        stops: Stops,
     ) -> (Self, watch::Receiver<Progress>) {
         let (batches, to_syncer) = mpsc::channel(1);
         let (to_loop, events) = mpsc::channel(16);
@@ -196,6 +206,9 @@ impl Owner {
             ticks,
             ticks_seen: 0,
             redis_is_out: false,
+            behind: None,
+            order: None,
+            stops,
             options,
         };
         (owner, progress_seen)
@@ -216,17 +229,21 @@ impl Owner {
         Address::of(&self.options.genesis.generator_public_key)
     }
 
-    pub(crate) async fn run(
-        mut self,
-        mut commands: mpsc::Receiver<Command>,
-        mut stops: mpsc::Receiver<Duration>,
-    ) -> Result<Stopped, StoreError> {
-        let outcome = match self.work(&mut commands, &mut stops).await {
-            Ok(drain_max) => self.wind_down(drain_max).await,
+    pub(crate) async fn run(mut self, mut commands: mpsc::Receiver<Command>) -> Result<Stopped, StoreError> {
+        let worked = match self.work(&mut commands).await {
+            // Heard in the middle of something, which is left as it is.
+            Err(StoreError::Stopping) => Ok(self.stops.asked().await),
+            worked => worked,
+        };
+        let outcome = match worked {
+            Ok(stop) => self.wind_down(stop).await,
             Err(error) => Err(error),
         };
         if let Err(error) = &outcome {
             tracing::error!(%error, remedy = error.remedy(), "the node stops");
+            if let Some(consequence) = self.record_at_the_end().await {
+                tracing::error!(consequence, "Redis lost what PostgreSQL lacks");
+            }
             let message = error.to_string();
             self.progress.send_modify(|progress| progress.last_error = Some(message));
             // A courtesy for the next start, which else watches the heartbeat for a while.
@@ -237,24 +254,19 @@ impl Owner {
         outcome
     }
 
-    /// Works until it is asked to stop (then: how long to drain), or must stop.
-    async fn work(
-        &mut self,
-        commands: &mut mpsc::Receiver<Command>,
-        stops: &mut mpsc::Receiver<Duration>,
-    ) -> Result<Duration, StoreError> {
+    /// Works until it is asked to stop, or must stop. Stopping: it was asked while it waited for a server.
+    async fn work(&mut self, commands: &mut mpsc::Receiver<Command>) -> Result<StopAsked, StoreError> {
         loop {
             self.send_batch().await?;
             let verdict = self.verdict();
-            let outcome = match self.next_action(commands, stops, verdict).await? {
+            let outcome = match self.next_action(commands, verdict).await? {
                 Action::Command(command) => self.serve(command).await,
                 Action::Again(command) => self.serve_alone(command).await,
                 Action::Landed(answer) => self.landed(answer).await,
                 Action::ServeAgain => self.serve_again().await,
-                Action::Stop(drain_max) => return Ok(drain_max),
-                Action::Abandoned => return Ok(Duration::ZERO),
+                Action::Stop(stop) => return Ok(stop),
                 Action::Synced(event) => self.synced(event).await,
-                Action::SyncerGone => Err(syncer_gone()),
+                Action::SyncerGone => Err(syncing::syncer_gone()),
                 Action::Tick => self.tick().await,
                 Action::SuspectRedis => {
                     self.land_all().await?;
@@ -262,6 +274,9 @@ impl Owner {
                 }
             };
             if let Err(error) = outcome {
+                if matches!(error, StoreError::Stopping) {
+                    return Err(error);
+                }
                 self.land_all().await?;
                 if !self.healed_from(&error).await? {
                     return Err(error);
@@ -275,7 +290,6 @@ impl Owner {
     async fn next_action(
         &mut self,
         commands: &mut mpsc::Receiver<Command>,
-        stops: &mut mpsc::Receiver<Duration>,
         verdict: Verdict,
     ) -> Result<Action, StoreError> {
         let (has_room, pause) = match verdict {
@@ -309,12 +323,14 @@ impl Owner {
         let action = tokio::select! {
             biased;
             event = self.events.recv() => event.map_or(Action::SyncerGone, Action::Synced),
-            stop = stops.recv() => stop.map_or(Action::Abandoned, Action::Stop),
+            stop = self.stops.asked() => Action::Stop(stop),
             () = self.suspect.notified() => Action::SuspectRedis,
             _ = self.ticks.tick() => Action::Tick,
             () = again, if retry_at.is_some() => Action::ServeAgain,
             answer = self.writer.answer(), if !is_alone => Action::Landed(answer),
-            command = command, if may_take => command.map_or(Action::Abandoned, Action::Command),
+            command = command, if may_take => {
+                command.map_or_else(|| Action::Stop(StopAsked::abandoned()), Action::Command)
+            }
         };
         if matches!(action, Action::Command(_)) {
             self.command_at = tokio::time::Instant::now();
@@ -349,166 +365,12 @@ impl Owner {
         self.writer.resident.round.as_ref().map_or(1, |round| round.round)
     }
 
-    /// Waits until PostgreSQL has everything; the guard goes on watching.
-    pub(crate) async fn until_synced(&mut self) -> Result<(), StoreError> {
-        while !self.tail.is_empty() {
-            self.send_batch().await?;
-            self.next_report().await?;
-        }
-        Ok(())
-    }
-
-    /// Waits for the Syncer's next report and takes it in; the guard goes on watching.
-    pub(crate) async fn next_report(&mut self) -> Result<(), StoreError> {
-        tokio::select! {
-            event = self.events.recv() => self.synced(event.ok_or_else(syncer_gone)?).await,
-            _ = self.ticks.tick() => match self.verdict() {
-                Verdict::Stop(overrun) => Err(self.give_up(overrun)),
-                _ => Ok(()),
-            },
-        }
-    }
-
-    /// Hands the Syncer the next batch when it is idle: everything that waits, within the limits. At the tip that is one
-    /// block at once; far behind it is many.
-    async fn send_batch(&mut self) -> Result<(), StoreError> {
-        if self.flight != Flight::Idle || self.tail.is_empty() || Instant::now() < self.sync_from {
-            return Ok(());
-        }
-        let limits = &self.options.limits;
-        let mut operations = Vec::new();
-        let mut tips = vec![(self.durable.height, self.durable.id)];
-        let mut bytes = 0;
-        let mut new_seq = self.durable.seq;
-        for unsynced in self.tail.iter().take(limits.batch_operations_max.max(1)) {
-            if !operations.is_empty() && bytes + unsynced.bytes > limits.batch_bytes_max {
-                break;
-            }
-            bytes += unsynced.bytes;
-            new_seq = unsynced.position.seq;
-            operations.push(unsynced.operation.clone());
-            tips.push((unsynced.height, Some(unsynced.id)));
-        }
-        self.flight = Flight::Batch(operations.len());
-        let in_flight = InFlight { operations: operations.len(), bytes };
-        self.progress.send_modify(|progress| progress.in_flight = in_flight);
-        self.send(new_seq, operations, tips).await
-    }
-
-    async fn send(
-        &mut self,
-        new_seq: u64,
-        operations: Vec<SlowOperation>,
-        tips: Vec<LoggedTip>,
-    ) -> Result<(), StoreError> {
-        let batch =
-            Batch { epoch: self.writer.epoch, expected_seq: self.durable.seq, new_seq, operations, tips };
-        self.batches.send(batch).await.map_err(|_| syncer_gone())
-    }
-
-    /// An idle PostgreSQL is asked now and then whether it still is where it was: one that was put back to an older state
-    /// must be noticed before the next block.
-    async fn tick(&mut self) -> Result<(), StoreError> {
-        let memory = self.memory.latest();
-        self.progress.send_if_modified(|progress| std::mem::replace(&mut progress.memory, memory) != memory);
-        self.ticks_seen = self.ticks_seen.wrapping_add(1);
-        let profile = self.writer.redis_profile();
-        self.progress
-            .send_if_modified(|progress| std::mem::replace(&mut progress.profile, profile) != profile);
-        let durable_after = self.latency.quantiles();
-        self.progress.send_if_modified(|progress| {
-            let is_new = progress.durable_after != durable_after;
-            progress.durable_after = durable_after;
-            // Nobody waits for this alone.
-            progress.looked_at = Instant::now();
-            is_new
-        });
-        if self.flight == Flight::Idle
-            && self.tail.is_empty()
-            && self.ticks_seen.is_multiple_of(TICKS_A_QUESTION)
-        {
-            self.flight = Flight::Question;
-            self.send(self.durable.seq, Vec::new(), Vec::new()).await?;
-        }
-        Ok(())
-    }
-
-    async fn synced(&mut self, event: SyncEvent) -> Result<(), StoreError> {
-        match event {
-            SyncEvent::Durable { seq } => self.durable_to(seq).await,
-            SyncEvent::Behind { found } => {
-                self.land_all().await?;
-                self.feed_again(found).await
-            }
-            SyncEvent::Retrying { attempt, error, wait } => {
-                tracing::debug!(attempt, wait_ms = whole_ms(wait), "the Syncer tries again");
-                self.trouble_with_postgres(error);
-                Ok(())
-            }
-            SyncEvent::Unanswered { error } => {
-                self.flight = Flight::Idle;
-                self.trouble_with_postgres(error);
-                Ok(())
-            }
-            SyncEvent::Failed(error) => Err(error),
-        }
-    }
-
     pub(crate) fn redis_away_max(&self) -> Duration {
         self.options.limits.redis_away_max
     }
-
-    /// After a drain that took too long. The rest stays in the outbox, if there still is one.
-    async fn leave_the_rest(&mut self) -> Result<(), StoreError> {
-        let operations = self.tail.len();
-        let is_there = match self.redis_is_ours().await {
-            Ok(ours) => ours,
-            // What does not answer now has it later, if it keeps it on disk.
-            Err(_) => self.writer.redis_profile() == Profile::Durable,
-        };
-        if !is_there {
-            let consequence = self.write_order();
-            return Err(StoreError::TooFarBehind(format!(
-                "PostgreSQL lacks {operations} operations at the end of the time to drain, and Redis lost them; {consequence}"
-            )));
-        }
-        tracing::warn!(operations, "the drain took too long; the rest stays in the outbox");
-        Ok(())
-    }
-
-    async fn wind_down(&mut self, drain_max: Duration) -> Result<Stopped, StoreError> {
-        self.progress.send_modify(|progress| progress.phase = Phase::Stopping);
-        self.land_all().await?;
-        self.turn_waiting_away();
-        match tokio::time::timeout(drain_max, self.until_synced()).await {
-            Ok(outcome) => outcome?,
-            Err(_) => self.leave_the_rest().await?,
-        }
-        if self.tail.is_empty() {
-            self.trim(0).await?;
-        }
-        reach("owner.before_release");
-        if let Err(error) = self.writer.fast.release(self.writer.epoch).await {
-            tracing::warn!(%error, "Redis was not told of the end: the next start watches the heartbeat first");
-        }
-        Ok(Stopped { durable: self.durable, left_in_outbox: self.tail.len() })
-    }
-}
-
-/// How a node ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stopped {
-    /// What PostgreSQL has.
-    pub durable: Durable,
-    /// Operations that stayed in the outbox; the next start drains them.
-    pub left_in_outbox: usize,
 }
 
 /// For the log: its numbers have 64 bits.
 pub(crate) fn whole_ms(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-fn syncer_gone() -> StoreError {
-    StoreError::Stopped("the Syncer ended".to_owned())
 }

@@ -9,6 +9,7 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
+use forebay_ledger::block::Block;
 use forebay_ledger::ids::{BlockId, Height};
 use forebay_ledger::json::{block_from_value, block_to_value};
 use forebay_ledger::profile::NetworkProfile;
@@ -34,9 +35,25 @@ pub(crate) struct Base {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct GivenUp<'a> {
     pub(crate) seq: u64,
-    pub(crate) operation: &'a SlowOperation,
+    pub(crate) operation: Given<'a>,
     /// The tip's height after it.
     pub(crate) height: Height,
+}
+
+/// What it was.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Given<'a> {
+    Block(&'a Block),
+    TakeBack { to_height: Height },
+}
+
+impl<'a> From<&'a SlowOperation> for Given<'a> {
+    fn from(operation: &'a SlowOperation) -> Self {
+        match operation {
+            SlowOperation::Append(row) => Self::Block(&row.block),
+            SlowOperation::TakeBack { to_height } => Self::TakeBack { to_height: *to_height },
+        }
+    }
 }
 
 const PREFIX: &str = "rollback-";
@@ -73,10 +90,10 @@ pub(crate) fn write(
     let mut height = missing.is_none().then_some(base.height);
     for GivenUp { seq, operation, height: after } in operations {
         let line = match operation {
-            SlowOperation::Append(row) => {
-                json!({ "op": "block", "seq": seq, "block": block_to_value(&row.block, profile) })
+            Given::Block(block) => {
+                json!({ "op": "block", "seq": seq, "block": block_to_value(block, profile) })
             }
-            SlowOperation::TakeBack { to_height } => match height {
+            Given::TakeBack { to_height } => match height {
                 Some(height) => {
                     json!({ "op": "pop", "seq": seq, "count": height.saturating_sub(*to_height) })
                 }
@@ -93,26 +110,58 @@ pub(crate) fn write(
     Ok(name)
 }
 
-/// Writes the file and says, for people, what comes of it.
-pub(crate) fn order(options: &NodeOptions, base: Base, through: u64, operations: &[GivenUp<'_>]) -> String {
-    let Some(directory) = &options.rollback_dir else {
-        return "there is no directory for a rollback file, so the next start drains".to_owned();
-    };
-    match write(directory, &options.profile, options.genesis.id, base, through, operations) {
-        Ok(path) => format!(
-            "{} operations are given up: the next start goes back to height {} (block {}); {} of them are recorded in {}, \
-             for `forebay replay`",
-            through.saturating_sub(base.seq),
-            base.height,
-            base.id.map_or_else(|| "none".to_owned(), |id| id.to_string()),
-            operations.len(),
-            path.display()
-        ),
-        Err(error) => format!(
-            "the rollback file could not be written in {} ({error}), so there is no order and the next start drains",
-            directory.display()
-        ),
+/// An order that stands, and what comes of it, for people.
+#[derive(Debug)]
+pub(crate) struct Written {
+    pub(crate) path: PathBuf,
+    pub(crate) consequence: String,
+}
+
+/// Why there is no file.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NotWritten {
+    #[error("there is no directory for a rollback file")]
+    NoDirectory,
+    #[error("the rollback file could not be written in {} ({error})", directory.display())]
+    Failed { directory: PathBuf, error: io::Error },
+}
+
+impl NotWritten {
+    /// What comes of it while the operations are in the outbox.
+    pub(crate) fn without_order(&self) -> String {
+        format!("{self}, so there is no order and the next start drains")
     }
+}
+
+/// Writes the file and says, for people, what comes of it.
+pub(crate) fn order(
+    options: &NodeOptions,
+    base: Base,
+    through: u64,
+    operations: &[GivenUp<'_>],
+) -> Result<Written, NotWritten> {
+    let directory = options.rollback_dir.as_ref().ok_or(NotWritten::NoDirectory)?;
+    let path = write(directory, &options.profile, options.genesis.id, base, through, operations)
+        .map_err(|error| NotWritten::Failed { directory: directory.clone(), error })?;
+    let consequence = format!(
+        "{} operations are given up: the next start goes back to height {} (block {}); {} of them are recorded in {}, for \
+         `forebay replay`",
+        through.saturating_sub(base.seq),
+        base.height,
+        base.id.map_or_else(|| "none".to_owned(), |id| id.to_string()),
+        operations.len(),
+        path.display()
+    );
+    Ok(Written { path, consequence })
+}
+
+/// Takes an order back: what it would give up is safe. Durable when it returns.
+pub(crate) fn withdraw(order: &Path) -> io::Result<()> {
+    fs::remove_file(order)?;
+    if let Some(directory) = order.parent() {
+        File::open(directory)?.sync_all()?;
+    }
+    Ok(())
 }
 
 /// A rollback file that no start has obeyed yet: the next one goes back by it.
@@ -212,10 +261,8 @@ pub(crate) fn mark_done(order: &Path) -> io::Result<PathBuf> {
 mod tests {
     use super::*;
 
-    const POP: SlowOperation = SlowOperation::TakeBack { to_height: 3 };
-
     fn pop(seq: u64) -> GivenUp<'static> {
-        GivenUp { seq, operation: &POP, height: 3 }
+        GivenUp { seq, operation: Given::TakeBack { to_height: 3 }, height: 3 }
     }
 
     #[test]

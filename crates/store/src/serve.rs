@@ -156,7 +156,7 @@ impl Owner {
     async fn carry_out(&mut self, request: &Request) -> Result<Accepted, StoreError> {
         let span = span_of(request);
         let work = async {
-            self.writer.confirm_run().await?;
+            self.stops.clone().unless_asked(self.writer.confirm_run()).await?;
             self.settle().await?;
             match request {
                 Request::Apply { block, now } => self.apply((**block).clone(), *now).await,
@@ -222,8 +222,11 @@ impl Owner {
         if !self.is_below_kept(1) {
             return Ok(None);
         }
-        let reader = SlowReader::connect(&self.options.postgres).await?;
-        let block = reader.reads().block_by_id(id).await?;
+        let read = async {
+            let reader = SlowReader::connect(&self.options.postgres).await?;
+            Ok(reader.reads().block_by_id(id).await?)
+        };
+        let block = self.stops.clone().unless_asked(read).await?;
         Ok(block.map(|block| block.height).filter(|height| self.is_below_kept(*height)))
     }
 
@@ -234,8 +237,11 @@ impl Owner {
         if !self.is_below_kept(height) {
             return Ok(None);
         }
-        let reader = SlowReader::connect(&self.options.postgres).await?;
-        Ok(reader.reads().block_by_height(height).await?.map(|block| block.id))
+        let read = async {
+            let reader = SlowReader::connect(&self.options.postgres).await?;
+            Ok(reader.reads().block_by_height(height).await?)
+        };
+        Ok(self.stops.clone().unless_asked(read).await?.map(|block| block.id))
     }
 
     /// Whether the chain has this height, and the tail does not.
@@ -316,11 +322,11 @@ impl Owner {
         loop {
             let read = async {
                 let reader = SlowReader::connect(&self.options.postgres).await?;
-                reader.reads().block_by_height(height).await
+                Ok(reader.reads().block_by_height(height).await?)
             };
-            match read.await {
+            match self.stops.clone().unless_asked(read).await {
                 Ok(block) => return Ok(block),
-                Err(error) => self.bear(error.into(), since, &mut back_off).await?,
+                Err(error) => self.bear(error, since, &mut back_off).await?,
             }
         }
     }
@@ -388,6 +394,7 @@ fn told_again(error: &StoreError) -> StoreError {
     match error {
         StoreError::TooFarBehind(message) => StoreError::TooFarBehind(message.clone()),
         StoreError::Held(message) => StoreError::Held(message.clone()),
+        StoreError::Stopping => StoreError::Stopping,
         other => StoreError::Stopped(other.to_string()),
     }
 }

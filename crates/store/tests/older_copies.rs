@@ -120,6 +120,8 @@ async fn out_of_reach(chain: &OracleChain) -> Bench {
     let mut bench = bench(chain).await;
     bench.options.rollback_dir = Some(bench.servers.data_dir().to_path_buf());
     bench.options.limits.outbox_kept = 5;
+    // Too few to fill the gap that the outbox leaves.
+    bench.options.limits.blocks_kept = 20;
     let node = bench.start().await.unwrap();
     node.apply_all(&chain.blocks[..20]).await;
     node.settle().await;

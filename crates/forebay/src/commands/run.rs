@@ -1,8 +1,10 @@
 //! `forebay run`: the data layer is up until somebody asks it to end.
 
 use std::path::Path;
+use std::time::Instant;
 
 use anyhow::Context as _;
+use forebay_store::Phase;
 use serde_json::json;
 
 use super::Context;
@@ -69,12 +71,24 @@ pub async fn run(context: &Context, args: RunArgs) -> anyhow::Result<i32> {
     if let Some(told) = told {
         told.abort();
     }
-    if let Some(http) = http {
-        http.stop().await;
-    }
-    // Lines under way are answered; whoever does not take the answers, or awaits what will not come, has its limit.
-    if tokio::time::timeout(context.home.settings.drain_max(), feed.close()).await.is_err() {
-        tracing::warn!("some lines of the feed were not answered in time");
+    let (asked, drain_max) = (Instant::now(), context.home.settings.drain_max());
+    let answered = async {
+        if let Some(http) = http {
+            http.stop().await;
+        }
+        // Lines under way are answered; whoever does not take the answers, or awaits what will not come, has its limit.
+        if tokio::time::timeout(drain_max, feed.close()).await.is_err() {
+            tracing::warn!("some lines of the feed were not answered in time");
+        }
+    };
+    // A node that restores Redis answers nobody. It has to know of the stop at once: what only its memory has is recorded
+    // then, before anybody kills the process.
+    let mut progress = session.node.watch();
+    tokio::select! {
+        () = answered => {}
+        Ok(_) = progress.wait_for(|progress| progress.phase == Phase::Restore) => {
+            tracing::warn!("Redis is being restored: lines and requests under way are told that the node stops");
+        }
     }
     if let Some(ended) = ended {
         // Nobody asked it to: servers stay for the next start.
@@ -82,7 +96,8 @@ pub async fn run(context: &Context, args: RunArgs) -> anyhow::Result<i32> {
         return Ok(Exit::Stopped as i32);
     }
     screen.say("draining what is accepted to PostgreSQL, then stopping");
-    let stopped = session.stop().await?;
+    // What the answers took is part of the time.
+    let stopped = session.stop_within(drain_max.saturating_sub(asked.elapsed())).await?;
     let height = stopped.durable.height;
     screen.say(match stopped.left_in_outbox {
         0 => format!("stopped at height {height}, all of it durable"),

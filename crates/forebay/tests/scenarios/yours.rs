@@ -23,6 +23,25 @@ impl Yours {
         self.runtime.block_on(work)
     }
 
+    /// Kills PostgreSQL, its sessions too.
+    pub fn kill_postgres(&self) {
+        self.block_on(self.servers.kill_postgres());
+    }
+
+    /// Starts PostgreSQL again.
+    pub fn restart_postgres(&mut self) {
+        self.runtime.block_on(self.servers.restart_postgres()).unwrap();
+    }
+
+    /// Empties Redis.
+    pub fn flush_redis(&self) {
+        let client = redis::Client::open(self.servers.redis().redis_url()).unwrap();
+        self.block_on(async {
+            let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+            redis::cmd("FLUSHALL").query_async::<()>(&mut connection).await.unwrap();
+        });
+    }
+
     /// What tells the program where they are.
     pub fn settings(&self) -> [(&'static str, String); 3] {
         self.settings_through(self.servers.postgres().socket_dir())

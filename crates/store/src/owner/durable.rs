@@ -70,6 +70,7 @@ impl Owner {
                 self.durable.seq
             )));
         }
+        self.behind = None;
         self.progressed_at = Instant::now();
         self.guard.progressed(self.awake.now());
         self.counts.batches_durable += u64::from(count > 0);
