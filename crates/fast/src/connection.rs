@@ -455,8 +455,7 @@ impl FastTier {
         doing: &str,
         generation: u64,
     ) -> Result<MultiplexedConnection, FastError> {
-        let (connection, peer) =
-            self.dial().await.map_err(|error| FastError::of_connecting(doing, error))?;
+        let (connection, peer) = self.dial().await.map_err(|error| FastError::of_connecting(doing, error))?;
         let mut link = self.lock_link();
         let is_beside = link.generation == generation && link.live.is_some();
         match link.peer.as_mut().filter(|own| is_beside && own.run_id == peer.run_id) {
@@ -491,7 +490,13 @@ impl FastTier {
     }
 
     /// Decodes an error; gives the connection up if no later answer on it could be trusted.
-    pub(crate) fn failed(&self, doing: &str, effect: Effect, error: RedisError, generation: u64) -> FastError {
+    pub(crate) fn failed(
+        &self,
+        doing: &str,
+        effect: Effect,
+        error: RedisError,
+        generation: u64,
+    ) -> FastError {
         if error.is_io_error() || error.is_timeout() || error.is_unrecoverable_error() {
             let mut link = self.lock_link();
             if link.generation == generation {

@@ -129,7 +129,8 @@ impl Plan {
     pub(crate) fn append_to(&self, writes: &mut Vec<Cmd>) {
         for command in &self.commands {
             let key = self.key(command.key);
-            let bytes = command.name.len() + key.len() + self.words_of(command).map(<[u8]>::len).sum::<usize>();
+            let bytes =
+                command.name.len() + key.len() + self.words_of(command).map(<[u8]>::len).sum::<usize>();
             let mut packed = Cmd::with_capacity(3 + command.words, bytes);
             packed.arg(command.name).arg(key);
             if command.name == "XTRIM" {
