@@ -1,22 +1,26 @@
 //! One connection to one Redis, made again when it broke.
 //!
 //! A connection that broke in the middle of a change may still deliver that change late, after a new connection asked
-//! what happened. So the old connection is killed on the server before the new one is used.
+//! what happened. So the old connection is killed on the server before the new one is used, and with it the one that
+//! transactions go over (`lane.rs`).
 
 use std::collections::HashMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use forebay_failpoint::reach;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, Cmd, Pipeline, RedisError, Value};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
 
 use crate::error::{Effect, FastError};
 use crate::facts::ServerFacts;
 use crate::head::{Head, Position, State};
 use crate::keys::{Buckets, Keys};
+use crate::lane::{self, Job};
 use crate::library::{self, Answer, Assumed, Function};
 use crate::plan::Plan;
 
@@ -47,12 +51,16 @@ pub struct FastTier {
     shared: Arc<Shared>,
 }
 
-struct Shared {
+pub(crate) struct Shared {
     client: Client,
     address: String,
     options: FastOptions,
     keys: Keys,
     link: Mutex<Link>,
+    /// What transactions are handed to; there is none before the first.
+    lane: OnceLock<mpsc::Sender<Job>>,
+    /// Where that works.
+    runtime: Handle,
     /// Whoever has it opens the next connection. Never held by a call that goes over a live one.
     opening: tokio::sync::Mutex<()>,
     floor: Mutex<Option<Position>>,
@@ -83,6 +91,8 @@ struct Link {
 struct Peer {
     run_id: String,
     client_id: i64,
+    /// The connection that transactions go over.
+    lane_client_id: Option<i64>,
 }
 
 impl std::fmt::Debug for FastTier {
@@ -113,6 +123,8 @@ impl FastTier {
             options,
             keys,
             link: Mutex::default(),
+            lane: OnceLock::new(),
+            runtime: Handle::current(),
             opening: tokio::sync::Mutex::default(),
             floor: Mutex::new(None),
             buckets: Mutex::new(None),
@@ -409,6 +421,23 @@ impl FastTier {
     }
 
     async fn open(&self, old: Option<&Peer>) -> Result<(MultiplexedConnection, Peer), RedisError> {
+        let (mut connection, peer) = self.dial().await?;
+        if let Some(old) = old
+            && old.run_id == peer.run_id
+            && self.shared.has_changed.load(Ordering::Acquire)
+        {
+            let ids = [Some(old.client_id), old.lane_client_id].into_iter().flatten();
+            for id in ids.filter(|id| *id != peer.client_id) {
+                let mut kill = redis::cmd("CLIENT");
+                kill.arg("KILL").arg("ID").arg(id);
+                kill.query_async::<Value>(&mut connection).await?;
+            }
+        }
+        load_library(&mut connection).await?;
+        Ok((connection, peer))
+    }
+
+    async fn dial(&self) -> Result<(MultiplexedConnection, Peer), RedisError> {
         let options = &self.shared.options;
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(options.connect_timeout))
@@ -416,22 +445,58 @@ impl FastTier {
         let mut connection = self.shared.client.get_multiplexed_async_connection_with_config(&config).await?;
         let client_id: i64 = redis::cmd("CLIENT").arg("ID").query_async(&mut connection).await?;
         let info: String = redis::cmd("INFO").arg("server").query_async(&mut connection).await?;
-        let peer = Peer { run_id: ServerFacts::of_info(&info).run_id, client_id };
-        if let Some(old) = old
-            && old.run_id == peer.run_id
-            && old.client_id != peer.client_id
-            && self.shared.has_changed.load(Ordering::Acquire)
-        {
-            let mut kill = redis::cmd("CLIENT");
-            kill.arg("KILL").arg("ID").arg(old.client_id);
-            kill.query_async::<Value>(&mut connection).await?;
+        let run_id = ServerFacts::of_info(&info).run_id;
+        Ok((connection, Peer { run_id, client_id, lane_client_id: None }))
+    }
+
+    /// The connection for transactions, beside the tier's own: to the same run of Redis, and killed together with it.
+    pub(crate) async fn open_lane(
+        &self,
+        doing: &str,
+        generation: u64,
+    ) -> Result<MultiplexedConnection, FastError> {
+        let (connection, peer) = self.dial().await.map_err(|error| FastError::of_connecting(doing, error))?;
+        let mut link = self.lock_link();
+        let is_beside = link.generation == generation && link.live.is_some();
+        match link.peer.as_mut().filter(|own| is_beside && own.run_id == peer.run_id) {
+            Some(own) => {
+                own.lane_client_id = Some(peer.client_id);
+                self.shared.has_changed.store(true, Ordering::Release);
+                Ok(connection)
+            }
+            None => {
+                // The other connection is to a run that has ended, or was given up meanwhile.
+                if link.generation == generation {
+                    link.live = None;
+                }
+                let error = io::Error::new(io::ErrorKind::ConnectionReset, "Redis was connected to again");
+                Err(FastError::of_connecting(doing, error.into()))
+            }
         }
-        load_library(&mut connection).await?;
-        Ok((connection, peer))
+    }
+
+    /// What transactions are handed to.
+    pub(crate) fn lane(&self) -> &mpsc::Sender<Job> {
+        self.shared.lane.get_or_init(|| lane::start(Arc::downgrade(&self.shared), &self.shared.runtime))
+    }
+
+    pub(crate) fn of(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    /// Which of the tier's connections is the live one, if it is to a run that is trusted.
+    pub(crate) async fn trusted_generation(&self, doing: &str) -> Result<u64, FastError> {
+        self.trusted_link(doing).await.map(|(_, generation)| generation)
     }
 
     /// Decodes an error; gives the connection up if no later answer on it could be trusted.
-    fn failed(&self, doing: &str, effect: Effect, error: RedisError, generation: u64) -> FastError {
+    pub(crate) fn failed(
+        &self,
+        doing: &str,
+        effect: Effect,
+        error: RedisError,
+        generation: u64,
+    ) -> FastError {
         if error.is_io_error() || error.is_timeout() || error.is_unrecoverable_error() {
             let mut link = self.lock_link();
             if link.generation == generation {
@@ -444,7 +509,7 @@ impl FastTier {
 
 /// Loads the library unless the server has exactly this code. Who may not list or load functions goes on without: the
 /// node that holds the chain has loaded it.
-async fn load_library(connection: &mut MultiplexedConnection) -> Result<(), RedisError> {
+pub(crate) async fn load_library(connection: &mut MultiplexedConnection) -> Result<(), RedisError> {
     let mut list = redis::cmd("FUNCTION");
     list.arg("LIST").arg("LIBRARYNAME").arg(library::NAME).arg("WITHCODE");
     let loaded = match list.query_async::<Value>(connection).await {

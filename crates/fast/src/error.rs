@@ -15,7 +15,7 @@ pub(crate) enum Effect {
 }
 
 /// A failed call of the fast tier.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum FastError {
     /// The server cannot be reached, or says that it cannot serve now. Nothing was changed.
     #[error("{doing}: Redis is not available ({source})")]
@@ -296,8 +296,10 @@ impl FastError {
     }
 }
 
-/// The first words of the server's errors; empty if the error is not the server's.
+/// The first words of the server's errors; empty if the error is not the server's. Of a transaction that was refused
+/// at its end, the word that says why.
 fn server_codes(error: &RedisError) -> Vec<String> {
+    const WHY: &str = "because of: ";
     let mut codes: Vec<String> = error
         .clone()
         .into_server_errors()
@@ -308,6 +310,11 @@ fn server_codes(error: &RedisError) -> Vec<String> {
         && kind != ServerErrorKind::ResponseError
     {
         codes.extend(error.code().map(str::to_owned));
+    }
+    if error.kind() == ErrorKind::Server(ServerErrorKind::ExecAbort)
+        && let Some((_, why)) = error.detail().and_then(|detail| detail.split_once(WHY))
+    {
+        codes.extend(why.split_whitespace().next().map(str::to_owned));
     }
     codes
 }

@@ -23,6 +23,9 @@ pub enum State {
     Rewinding,
     /// Reads and writes.
     Ready,
+    /// Another program destroyed a key under a step: no reads, no writes, until Redis is restored. Position and outbox are
+    /// whole.
+    Damaged,
 }
 
 impl State {
@@ -33,7 +36,14 @@ impl State {
             Self::Restoring => "restoring",
             Self::Rewinding => "rewinding",
             Self::Ready => "ready",
+            Self::Damaged => "damaged",
         }
+    }
+
+    /// Whether position and outbox say what was accepted.
+    #[must_use]
+    pub fn has_outbox(self) -> bool {
+        matches!(self, Self::Ready | Self::Rewinding | Self::Damaged)
     }
 }
 
@@ -47,7 +57,7 @@ impl FromStr for State {
     type Err = FastError;
 
     fn from_str(text: &str) -> Result<Self, FastError> {
-        [Self::Empty, Self::Cleaning, Self::Restoring, Self::Rewinding, Self::Ready]
+        [Self::Empty, Self::Cleaning, Self::Restoring, Self::Rewinding, Self::Ready, Self::Damaged]
             .into_iter()
             .find(|state| state.word() == text)
             .ok_or_else(|| FastError::Corrupt {

@@ -109,6 +109,13 @@ impl Keys {
         self.key("owner")
     }
 
+    /// String: the epoch that holds the chain, empty when it was given up. Transactions watch it: unlike the owner it
+    /// changes with nothing else.
+    #[must_use]
+    pub fn fence(&self) -> String {
+        self.key("fence")
+    }
+
     /// Hash: state, position, tip, counts.
     #[must_use]
     pub fn meta(&self) -> String {

@@ -1,8 +1,8 @@
 //! The fast tier: one chain's state in Redis.
 //!
 //! Redis holds all accounts, every transaction id, the newest blocks, the running round and the outbox. A block (or its
-//! being taken back) is **one atomic step** of a Redis Function: it checks epoch, sequence number and tip, then writes
-//! everything, or refuses and changes nothing. The keys and their encodings are documented in `docs/redis-keys.md`.
+//! being taken back) is **one atomic step**: epoch, sequence number and tip are checked, then everything is written, or it
+//! is refused and nothing changes. The keys and their encodings are documented in `docs/redis-keys.md`.
 //!
 //! Start reading at [`FastTier`]: [`apply`](FastTier::apply) is the way in, [`OutboxEntry`] the way on to the slow tier.
 //! This crate does not decide: what a block means is the ledger's, when to trim or who may take over is the store's.
@@ -17,6 +17,7 @@ mod facts;
 mod head;
 mod index_pages;
 mod keys;
+mod lane;
 mod library;
 mod lookups;
 mod memory;

@@ -1,12 +1,13 @@
--- Forebay's functions: every change of a chain's keys goes through one of these, in one atomic call.
+-- Forebay's functions. A block's writes and a restore's are plain commands between MULTI and EXEC, sent when `guard` has
+-- agreed and while what it looked at is watched; every other change goes through one of these, in one atomic call.
 --
 -- A call checks the owner's epoch first, then everything else that could refuse it, then writes. A runtime error would
 -- undo nothing, so nothing that can fail comes after the first write. Numbers that matter (epochs, sequence numbers,
 -- ids, amounts) are strings here: they are compared and moved, never calculated with.
 --
--- Keys of every call: owner, meta, outbox, then those of the plan. A call answers {'OK', …} or {reason, detail …}.
+-- Keys of every call: owner, meta, outbox, fence, then those of the plan. A call answers {'OK', …} or {reason, detail …}.
 
-local OWNER, META, OUTBOX = 1, 2, 3
+local OWNER, META, OUTBOX, FENCE = 1, 2, 3, 4
 
 -- unpack() fails near 8,000 values; even, so that no pair is cut.
 local CHUNK = 4000
@@ -97,16 +98,69 @@ local function write_plan(keys, args, first)
   end
 end
 
--- One operation of the chain: state and outbox entry together.
+-- Nil if an operation may follow this one, else the refusal.
+local function not_last(keys, seq, tip, account_buckets, transaction_buckets)
+  local found = redis.call('HMGET', keys[META], 'seq', 'tip', 'account_buckets', 'transaction_buckets')
+  if found[1] ~= seq then return { 'SEQ', found[1] or '' } end
+  if found[2] ~= tip then return { 'TIP', found[2] or '' } end
+  if found[3] ~= account_buckets or found[4] ~= transaction_buckets then
+    return { 'BUCKETS', found[3] or '', found[4] or '' }
+  end
+  return nil
+end
+
+-- Whether a decimal number without leading zeros is larger than another.
+local function larger(a, b)
+  return #a > #b or (#a == #b and a > b)
+end
+
+-- Nil if the outbox takes an entry after <epoch>-<seq>, else the refusal.
+local function not_growing(key, epoch, seq)
+  local found = redis.call('TYPE', key).ok
+  if found == 'none' then return nil end
+  if found ~= 'stream' then return { 'WRONGTYPE', key, found } end
+  local info, last = redis.call('XINFO', 'STREAM', key), '0-0'
+  for at = 1, #info, 2 do
+    if info[at] == 'last-generated-id' then last = info[at + 1] end
+  end
+  local last_epoch, last_seq = last:match('^(%d+)-(%d+)$')
+  if larger(last_epoch, epoch) or (last_epoch == epoch and larger(last_seq, seq)) then
+    return { 'OUTBOX', 'an entry after ' .. epoch .. '-' .. seq .. ' does not come after ' .. last }
+  end
+  return nil
+end
+
+-- Whether a transaction may be opened whose writes follow an operation, or are a part of a restore. The caller watches
+-- fence, meta and outbox from before this call on, so EXEC does nothing if one of them has changed since.
+-- args: epoch, state; for an operation also the last one's seq and tip, and the numbers of buckets (accounts,
+-- transactions).
+local function guard(keys, args)
+  local refusal = fenced(keys, args[1]) or wrong_state(keys, args[2])
+  if refusal then return refusal end
+  local fence = redis.call('GET', keys[FENCE])
+  if fence ~= args[1] then return { 'FENCED', fence or '', '' } end
+  if #args == 2 then return { 'OK' } end
+  refusal = not_last(keys, args[3], args[4], args[5], args[6]) or not_growing(keys[OUTBOX], args[1], args[3])
+  if refusal then return refusal end
+  if not_countable(keys[META], 'accounts', '0') then return { 'COUNT', keys[META] } end
+  return { 'OK' }
+end
+
+-- A write of a transaction failed, since another program destroyed its key: nobody reads on. args: epoch.
+local function damage(keys, args)
+  local refusal = fenced(keys, args[1]) or wrong_state(keys, 'ready')
+  if refusal then return refusal end
+  redis.call('HSET', keys[META], 'state', 'damaged')
+  return { 'OK' }
+end
+
+-- An operation of the chain that is not a block: state and outbox entry together.
 -- args: epoch, expected seq, expected tip, numbers of buckets that the plan was made for (accounts, transactions), id of
 -- the entry, number of its fields' parts, the parts, the plan.
 local function step(keys, args)
   local refusal = fenced(keys, args[1]) or wrong_state(keys, 'ready')
+    or not_last(keys, args[2], args[3], args[4], args[5])
   if refusal then return refusal end
-  local found = redis.call('HMGET', keys[META], 'seq', 'tip', 'account_buckets', 'transaction_buckets')
-  if found[1] ~= args[2] then return { 'SEQ', found[1] or '' } end
-  if found[2] ~= args[3] then return { 'TIP', found[2] or '' } end
-  if found[3] ~= args[4] or found[4] ~= args[5] then return { 'BUCKETS', found[3] or '', found[4] or '' } end
   local parts = tonumber(args[7])
   if not parts or parts < 2 or parts % 2 ~= 0 or parts > CHUNK or 7 + parts > #args then return { 'PLAN', '7' } end
   refusal = faulty_plan(keys, args, 8 + parts)
@@ -118,7 +172,7 @@ local function step(keys, args)
   return { 'OK' }
 end
 
--- Any other change by the owner: a chunk of a restore, a trim. args: epoch, allowed states, the plan.
+-- Any other change by the owner: the state of a restore, a trim. args: epoch, allowed states, the plan.
 local function write(keys, args)
   local refusal = fenced(keys, args[1]) or wrong_state(keys, args[2]) or faulty_plan(keys, args, 3)
   if refusal then return refusal end
@@ -150,11 +204,13 @@ end
 local function clean(keys, args)
   local refusal = fenced(keys, args[1]) or wrong_state(keys, 'cleaning')
   if refusal then return refusal end
-  for at = 4, #keys do
+  for at = FENCE + 1, #keys do
     local key = keys[at]
-    if key:sub(1, #args[2]) ~= args[2] or key == keys[OWNER] or key == keys[META] then return { 'PLAN', key } end
+    if key:sub(1, #args[2]) ~= args[2] or key == keys[OWNER] or key == keys[META] or key == keys[FENCE] then
+      return { 'PLAN', key }
+    end
   end
-  for from = 4, #keys, CHUNK do
+  for from = FENCE + 1, #keys, CHUNK do
     redis.call('UNLINK', unpack(keys, from, math.min(from + CHUNK - 1, #keys)))
   end
   return { 'OK' }
@@ -173,10 +229,6 @@ local function read(keys, args)
   return answers
 end
 
-local function larger(a, b)
-  return #a > #b or (#a == #b and a > b)
-end
-
 -- Takes the chain if its owner is still as the caller saw it.
 -- args: epoch and heartbeat seen ('' if there was no owner), new epoch, host, pid, since.
 local function claim(keys, args)
@@ -187,6 +239,7 @@ local function claim(keys, args)
   end
   redis.call('HSET', keys[OWNER], 'epoch', args[3], 'heartbeat', '0', 'released', '0', 'host', args[4], 'pid', args[5],
     'since_ms', args[6])
+  redis.call('SET', keys[FENCE], args[3])
   return { 'OK' }
 end
 
@@ -204,22 +257,24 @@ local function release(keys, args)
   local refusal = fenced(keys, args[1])
   if refusal then return refusal end
   redis.call('HSET', keys[OWNER], 'released', '1')
+  redis.call('SET', keys[FENCE], '')
   return { 'OK' }
 end
 
 -- Without 'allow-oom' Redis refuses a call whole, before it starts, while its memory is full. Taking a block back,
 -- trimming, cleaning and ownership must work then too.
-redis.register_function('forebay_v1_step', step)
 redis.register_function('forebay_v1_write', write)
 redis.register_function('forebay_v1_load_entry', load_entry)
 
 redis.register_function({ function_name = 'forebay_v1_read', callback = read, flags = { 'no-writes' } })
+redis.register_function({ function_name = 'forebay_v1_guard', callback = guard, flags = { 'no-writes' } })
 
 local function register_for_full_memory(name, callback)
   redis.register_function({ function_name = name, callback = callback, flags = { 'allow-oom' } })
 end
 
 register_for_full_memory('forebay_v1_step_back', step)
+register_for_full_memory('forebay_v1_damage', damage)
 register_for_full_memory('forebay_v1_trim', write)
 register_for_full_memory('forebay_v1_begin_clean', begin_clean)
 register_for_full_memory('forebay_v1_clean', clean)

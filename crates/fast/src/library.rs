@@ -12,11 +12,13 @@ const BODY: &str = include_str!("library.lua");
 /// The functions. Those that must work while Redis' memory is full say so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Function {
-    /// One operation of the chain. Refused whole while memory is full.
-    Step,
-    /// The same, also while memory is full.
+    /// Whether a transaction may be opened.
+    Guard,
+    /// Says that a key was destroyed, also while memory is full.
+    Damage,
+    /// Any operation of the chain but a block, also while memory is full.
     StepBack,
-    /// A restore's chunk. Refused whole while memory is full.
+    /// The state of a restore. Refused whole while memory is full.
     Write,
     /// An outbox entry that a restore brings back. Refused while memory is full.
     LoadEntry,
@@ -39,7 +41,8 @@ pub(crate) enum Function {
 impl Function {
     pub(crate) fn name(self) -> &'static str {
         match self {
-            Self::Step => "forebay_v1_step",
+            Self::Guard => "forebay_v1_guard",
+            Self::Damage => "forebay_v1_damage",
             Self::StepBack => "forebay_v1_step_back",
             Self::Write => "forebay_v1_write",
             Self::LoadEntry => "forebay_v1_load_entry",

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use forebay_failpoint::reach;
 use forebay_ledger::block::Block;
 use forebay_ledger::ids::{BlockId, Height};
 use redis::Value;
@@ -11,7 +12,7 @@ use crate::connection::FastTier;
 use crate::entry::OutboxEntry;
 use crate::error::FastError;
 use crate::head::{Durable, Position};
-use crate::library::{Assumed, Function};
+use crate::library::{Answer, Assumed, Function};
 use crate::plan::Plan;
 
 /// What the outbox holds now.
@@ -213,7 +214,13 @@ impl FastTier {
             let fields = [("durable", position.to_string()), ("durable_height", height.to_string())];
             plan.set_fields(keys.meta(), fields);
         }
-        self.write_plan(epoch, "trim the outbox", Function::Trim, "ready rewinding", plan).await
+        // In the lane: what a trim changes is watched by the transactions that are open there.
+        let (doing, own) = ("trim the outbox", [epoch.to_string().into_bytes(), b"ready rewinding".to_vec()]);
+        let call = plan.call("FCALL", Function::Trim.name(), &own);
+        reach("fast.before_trim");
+        let answer = self.call_in_lane(doing, call).await?;
+        reach("fast.after_trim");
+        Answer::of(doing, answer)?.accepted(Assumed { doing, epoch, seq: 0, tip: "" })
     }
 
     /// A change that is not an operation of the chain, in one of the given states.

@@ -17,7 +17,7 @@ pub(crate) type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// The keys that every call names first.
 pub(crate) fn fixed_keys(keys: &Keys) -> Vec<String> {
-    vec![keys.owner(), keys.meta(), keys.outbox()]
+    vec![keys.owner(), keys.meta(), keys.outbox(), keys.fence()]
 }
 
 /// Writes in order.
@@ -113,6 +113,34 @@ impl Plan {
             });
         }
         packed
+    }
+
+    /// About how many bytes its commands take on the wire.
+    pub(crate) fn bytes(&self) -> usize {
+        // Each word has its length before it, and each command its name and its number of words.
+        self.words.bytes.len() + 8 * self.words.ends.len() + 32 * self.commands.len()
+    }
+
+    pub(crate) fn commands(&self) -> usize {
+        self.commands.len()
+    }
+
+    /// The plan as plain commands, for a transaction.
+    pub(crate) fn append_to(&self, writes: &mut Vec<Cmd>) {
+        for command in &self.commands {
+            let key = self.key(command.key);
+            let bytes =
+                command.name.len() + key.len() + self.words_of(command).map(<[u8]>::len).sum::<usize>();
+            let mut packed = Cmd::with_capacity(3 + command.words, bytes);
+            packed.arg(command.name).arg(key);
+            if command.name == "XTRIM" {
+                packed.arg("MINID");
+            }
+            self.words_of(command).for_each(|word| {
+                packed.arg(word);
+            });
+            writes.push(packed);
+        }
     }
 
     /// The plan as commands, each as its words.

@@ -22,6 +22,7 @@ use crate::entry::OutboxEntry;
 use crate::error::FastError;
 use crate::head::{Position, State, position_fields};
 use crate::keys::{Buckets, FORMAT_VERSION};
+use crate::lane::{Opening, Transaction};
 use crate::library::{Assumed, Function};
 use crate::plan::{Pairs, Plan, fixed_keys};
 use crate::step::{name_value, plan_round_state, rank_members};
@@ -388,9 +389,11 @@ impl Restore {
             if calls.len() >= CALLS_IN_FLIGHT {
                 joined(doing, calls.join_next().await)?;
             }
-            let (tier, epoch) = (self.tier.clone(), self.epoch);
+            let tier = self.tier.clone();
+            let opening = Opening { epoch: self.epoch, state: State::Restoring, follows: None };
             calls.spawn(async move {
-                tier.write_plan(epoch, doing, Function::Write, State::Restoring.word(), plan).await
+                let rows = Transaction::new(tier.keys(), doing, opening.clone(), opening, None, &plan);
+                tier.transact(rows).await
             });
         }
         while !calls.is_empty() {

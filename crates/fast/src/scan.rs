@@ -130,6 +130,7 @@ impl FastTier {
         let mut plan = Plan::new(self.keys());
         plan.delete(self.keys().meta());
         plan.delete(self.keys().owner());
+        plan.delete(self.keys().fence());
         self.write_plan(epoch, "forget a cleaned chain", Function::Trim, State::Cleaning.word(), plan).await
     }
 

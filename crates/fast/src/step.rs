@@ -1,9 +1,9 @@
 //! The steps of the chain: a block applied, the last block taken back, a rewind accepted.
 //!
 //! The order of a block: [`apply`](FastTier::apply) checks that its arguments agree, turns the change set into a plan,
-//! and calls one function with it, which checks epoch, sequence number and tip and writes state and outbox entry in the same
-//! atomic call. Several steps may be sent before the first is answered: each names the operation before it, so none is
-//! done after one that was not.
+//! and hands it to the lane (`lane.rs`), which writes state and outbox entry in one transaction if epoch, sequence number
+//! and tip are as the fence says. Several steps may be handed over before the first is answered: each names the operation
+//! before it, so none is done after one that was not. The other operations are one call of a function each.
 
 use std::collections::BTreeMap;
 
@@ -22,6 +22,7 @@ use crate::entry::{Operation, OutboxEntry};
 use crate::error::FastError;
 use crate::head::{Fence, Position, State, position_fields, tip_word};
 use crate::keys::{Buckets, Keys};
+use crate::lane::{Follows, Opening, Transaction};
 use crate::library::{Assumed, Function};
 use crate::plan::{Fields, Pairs, Plan, Writer};
 
@@ -55,10 +56,27 @@ impl FastTier {
         let doing = format!("apply block {} at height {}", block.id, block.height);
         check_apply(fence, changes, undo, block, entry)
             .map_err(|detail| FastError::Inconsistent { doing: doing.clone(), detail: detail.to_owned() })?;
-        self.step(&doing, Function::Step, fence, entry, |keys, buckets| {
-            plan_block(keys, buckets, changes, undo, block, entry.position)
-        })
-        .await
+        for last_attempt in [false, true] {
+            let buckets = self.buckets().await?;
+            let plan = plan_block(self.keys(), &buckets, changes, undo, block, entry.position)?;
+            let at = |seq: u64, tip: Option<BlockId>| Opening {
+                epoch: fence.epoch,
+                state: State::Ready,
+                follows: Some(Follows { seq, tip: tip_word(tip), buckets }),
+            };
+            let (opening, leaves) = (at(fence.seq, fence.tip), at(entry.position.seq, Some(block.id)));
+            let step = Transaction::new(self.keys(), &doing, opening, leaves, Some(entry), &plan);
+            match self.transact(step).await {
+                // Redis was restored with other buckets since; nothing was changed.
+                Err(FastError::BucketsChanged { .. }) if !last_attempt => self.head().await.map(|_| ())?,
+                result => {
+                    result?;
+                    self.raise_floor(entry.position);
+                    break;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Takes the last block back: the same kind of step with an undo's change set. The block's body stays, because the
@@ -76,7 +94,7 @@ impl FastTier {
         let doing = format!("take back the block at height {height}");
         check_take_back(fence, changes, entry)
             .map_err(|detail| FastError::Inconsistent { doing: doing.clone(), detail: detail.to_owned() })?;
-        self.step(&doing, Function::StepBack, fence, entry, |keys, buckets| {
+        self.step(&doing, fence, entry, |keys, buckets| {
             let mut plan = plan_changes(keys, buckets, changes, entry.position)?;
             plan.delete_fields(keys.heights(), [height.to_string()]);
             plan.delete(keys.undo(height));
@@ -99,7 +117,7 @@ impl FastTier {
             let detail = "the sequence number must grow, the height must be at least 1".to_owned();
             return Err(FastError::Inconsistent { doing, detail });
         }
-        self.step(&doing, Function::StepBack, fence, &entry, |keys, _| {
+        self.step(&doing, fence, &entry, |keys, _| {
             let mut plan = Plan::new(keys);
             let state = ("state", State::Rewinding.to_string());
             plan.set_fields(
@@ -116,7 +134,6 @@ impl FastTier {
     async fn step(
         &self,
         doing: &str,
-        function: Function,
         fence: &Fence,
         entry: &OutboxEntry,
         plan: impl Fn(&Keys, &Buckets) -> Result<Plan, FastError>,
@@ -127,7 +144,7 @@ impl FastTier {
             let buckets = self.buckets().await?;
             let plan = plan(self.keys(), &buckets)?;
             let own = step_args(fence, &tip, &buckets, entry);
-            match self.call_with_plan(assumed, function, &own, &plan).await {
+            match self.call_with_plan(assumed, Function::StepBack, &own, &plan).await {
                 Err(FastError::BucketsChanged { .. }) if !last_attempt => self.head().await.map(|_| ())?,
                 result => {
                     result?;

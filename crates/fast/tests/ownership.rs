@@ -132,7 +132,8 @@ async fn foreign_keys_survive_a_clean() {
     let cleaned = bench.tier.clean(EPOCH, |removed| seen = removed).await.unwrap();
     assert!(cleaned.keys > 100 && cleaned.keys == seen);
     let mut expected: Vec<String> = foreign.iter().map(ToString::to_string).collect();
-    expected.extend([bench.tier.keys().owner(), bench.tier.keys().meta()]);
+    let keys = bench.tier.keys();
+    expected.extend([keys.owner(), keys.meta(), keys.fence()]);
     expected.sort();
     assert_eq!(bench.keys().await, expected);
     for key in foreign {

@@ -335,7 +335,9 @@ fn run(script: &Script, name: &str, failpoints: &[String]) -> bool {
 /// Places that a start reaches, and those that every block reaches many times: killed at some later pass too.
 fn occurrences(name: &str) -> &'static [u32] {
     match name {
-        "fast.before_call" | "fast.after_call" => &[0, 7, 40],
+        "fast.before_call" | "fast.after_call" => &[0, 7],
+        // A restore's rows first, then blocks.
+        "fast.before_exec" | "fast.after_exec" => &[0, 7, 20],
         "owner.after_step" | "writer.before_step" => &[0, 20],
         // How many batches there are depends on how fast PostgreSQL is; a few there always are.
         "syncer.before_apply" | "syncer.after_commit" => &[0, 3],

@@ -30,6 +30,8 @@ pub(crate) struct AccountCache {
     young_weight: usize,
     old: Generation,
     young_max: usize,
+    /// How often a generation was dropped.
+    drops: u64,
 }
 
 impl Default for AccountCache {
@@ -39,6 +41,7 @@ impl Default for AccountCache {
             young_weight: 0,
             old: Generation::default(),
             young_max: YOUNG_MAX,
+            drops: 0,
         }
     }
 }
@@ -48,10 +51,22 @@ impl AccountCache {
         self.young.get(&address).or_else(|| self.old.get(&address))
     }
 
+    /// A point in time, for [`has_all_since`](Self::has_all_since).
+    pub(crate) fn drops(&self) -> u64 {
+        self.drops
+    }
+
+    /// Whether all accounts that were inserted since then, and not removed, are still here.
+    pub(crate) fn has_all_since(&self, drops: u64) -> bool {
+        // What is inserted is young at first, and old after the next drop.
+        self.drops < drops + 2
+    }
+
     pub(crate) fn insert(&mut self, account: Account) {
         if self.young_weight >= self.young_max {
             self.old = std::mem::take(&mut self.young);
             self.young_weight = 0;
+            self.drops += 1;
         }
         self.young_weight += weight(&account);
         if let Some(before) = self.young.insert(account.address, account) {
@@ -91,6 +106,22 @@ mod tests {
             assert!(cache.young.len() + cache.old.len() <= 20);
         }
         assert!(cache.get(Address(3)).is_none());
+    }
+
+    #[test]
+    fn it_knows_whether_it_still_has_all_since_a_point_in_time() {
+        for before in 0..25 {
+            let mut cache = AccountCache { young_max: 10, ..AccountCache::default() };
+            (0..before).for_each(|number| cache.insert(account(1000 + number, 1)));
+            let since = cache.drops();
+            for number in 0..60 {
+                cache.insert(account(number, 1));
+                let has_all = (0..=number).all(|number| cache.get(Address(number)).is_some());
+                assert!(has_all || !cache.has_all_since(since), "{before} before, {number} since");
+                assert!(number > 9 || cache.has_all_since(since), "a generation's worth is always kept");
+            }
+            assert!(!cache.has_all_since(since));
+        }
     }
 
     #[test]

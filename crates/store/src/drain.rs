@@ -4,7 +4,7 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use forebay_failpoint::reach;
-use forebay_fast::{FastErrorKind, FastTier, Head, Operation, OutboxEntry, State};
+use forebay_fast::{FastErrorKind, FastTier, Head, Operation, OutboxEntry};
 use forebay_slow::{BlockRow, Position as SlowPosition, SlowOperation};
 use tokio::sync::mpsc;
 
@@ -37,7 +37,7 @@ impl Drain<'_> {
     pub(crate) async fn run(&self, mut position: SlowPosition) -> Result<u64, StoreError> {
         let Self { options, fast, epoch, until_seq, .. } = *self;
         let head = fast.head().await?;
-        if !matches!(head.state, State::Ready | State::Rewinding) {
+        if !head.state.has_outbox() {
             tracing::info!(state = %head.state, "Redis has no complete state to drain");
             return Ok(position.seq);
         }

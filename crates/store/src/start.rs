@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use forebay_failpoint::reach;
-use forebay_fast::{FastErrorKind, FastOptions, FastTier, Head, Holder, Owner, State};
+use forebay_fast::{FastErrorKind, FastOptions, FastTier, Head, Holder, Owner};
 use forebay_ledger::ids::Address;
 use forebay_slow::setup::{ChainParameters, migrate, prepare};
 use forebay_slow::{ErrorKind as SlowErrorKind, SlowReader, SlowWriter};
@@ -158,7 +158,7 @@ async fn displaced(fast: &FastTier, epoch: u64) -> Option<StoreError> {
 
 /// The newest durable operations, as far as Redis still has its state.
 async fn carry(options: &NodeOptions, fast: &FastTier, seq: u64) -> Result<KeptOperations, StoreError> {
-    if !matches!(fast.head().await?.state, State::Ready | State::Rewinding) {
+    if !fast.head().await?.state.has_outbox() {
         return Ok(KeptOperations::default());
     }
     KeptOperations::of_outbox(fast, seq, options.limits.outbox_kept).await
@@ -173,7 +173,7 @@ fn standing_orders(options: &NodeOptions) -> Result<Vec<Order>, StoreError> {
 
 /// Orders whose operations a later epoch has taken over are void: they were drained, and more was accepted since.
 fn sort_out(orders: Vec<Order>, head: &Head) -> (Vec<Order>, Vec<Order>) {
-    let accepts_since = matches!(head.state, State::Ready | State::Rewinding);
+    let accepts_since = head.state.has_outbox();
     orders.into_iter().partition(|order| accepts_since && head.position.epoch > order.epoch)
 }
 

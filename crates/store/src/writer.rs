@@ -1,11 +1,13 @@
 //! The Writer: the only place that decides what becomes of a block, and the only one that writes.
 //!
 //! read what the block needs → verify → one atomic step in Redis. Several steps may be on their way: a block is verified
-//! against what those before it leave, while Redis still writes them. If one is not done, none after it is (each names
-//! the one before it), and the Writer goes back. When Redis' answer is lost, the steps are kept, and Redis is asked what it
+//! against what those before it leave, while Redis still writes them: what they changed is resident, and nothing else of
+//! theirs is read. If one is not done, none after it is (each names the one before it), and the Writer goes back. When Redis' answer is lost, the steps are kept, and Redis is asked what it
 //! has before anything else is tried. Waiting is the loop's business.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+mod view;
+
+use std::collections::{HashSet, VecDeque};
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -30,7 +32,7 @@ use tokio_postgres::Config;
 use crate::error::{Decision, StoreError, decide};
 use crate::options::NodeOptions;
 use crate::receipt::Profile;
-use crate::resident::{BlockView, Resident};
+use crate::resident::Resident;
 use crate::start::{Started, check_server};
 
 /// A step that Redis has done: what the slow tier has to do for it.
@@ -57,6 +59,8 @@ type Answer = Result<(), FastError>;
 /// A block's step that was sent; the resident state has followed it already.
 struct Sent {
     changes: Arc<ChangeSet>,
+    /// How often the account cache had dropped accounts before this step's came into it.
+    drops_before: u64,
     step: Step,
     answer: Pin<Box<dyn Future<Output = Answer> + Send>>,
     /// The answer, if it was there at once.
@@ -234,8 +238,9 @@ impl Writer {
         let Tip { height, id, .. } = changes.tip_after;
         let bytes = block_bytes(&row.block);
         let step = Step { position, operation: SlowOperation::Append(row), bytes, height, id };
+        let drops_before = self.resident.accounts.drops();
         self.resident.follow(&changes);
-        self.sent.push_back(Sent { changes, step, answer, early });
+        self.sent.push_back(Sent { changes, drops_before, step, answer, early });
     }
 
     /// Redis' answer to the oldest step on its way; never, if there is none. What it means is for
@@ -261,7 +266,7 @@ impl Writer {
     pub(crate) async fn not_done(&mut self, error: &FastError) {
         let mut may_be_done = error.kind() == FastErrorKind::OutcomeUnknown;
         let mut kept = Vec::new();
-        for (place, Sent { changes, step, answer, early }) in
+        for (place, Sent { changes, step, answer, early, .. }) in
             std::mem::take(&mut self.sent).into_iter().enumerate()
         {
             if place > 0 {
@@ -422,35 +427,6 @@ impl Writer {
     fn follow(&mut self, changes: &ChangeSet, position: Position) {
         self.resident.follow(changes);
         self.seq = position.seq;
-    }
-
-    /// The state as a block sees it.
-    async fn view(&self, needed: Needs) -> Result<BlockView<'_>, StoreError> {
-        let missing = self.resident.missing(needed);
-        let nothing =
-            missing.accounts.is_empty() && missing.usernames.is_empty() && missing.transactions.is_empty();
-        let mut view = BlockView {
-            resident: &self.resident,
-            accounts: HashMap::default(),
-            usernames: Default::default(),
-            transactions: Default::default(),
-        };
-        if nothing {
-            return Ok(view);
-        }
-        let loaded = self.fast.read_needs(&missing).await?;
-        // The read came after the steps on their way: they were done by then.
-        if loaded.at.position.seq != self.seq_sent() {
-            return Err(StoreError::Disagreement(format!(
-                "Redis is at operation {}, the writer at {}: somebody else wrote",
-                loaded.at.position,
-                self.seq_sent()
-            )));
-        }
-        view.accounts = loaded.value.accounts.into_iter().map(|account| (account.address, account)).collect();
-        view.usernames = loaded.value.usernames.into_iter().collect();
-        view.transactions = loaded.value.transactions.into_iter().map(|(id, _)| id).collect();
-        Ok(view)
     }
 }
 

@@ -50,7 +50,9 @@ impl Driver {
 
     /// A connection to the node that holds the chain, as soon as it listens; `None`: it could not be used, try again.
     pub(super) async fn connected(&mut self) -> Option<Feed> {
-        if let Some(feed) = self.feed.take() {
+        // A node that listens where the last one did may have been found before it was counted: it is gone to once more.
+        let is_counted = self.orders.borrow().node == self.node;
+        if let Some(feed) = self.feed.take().filter(|_| is_counted) {
             return Some(feed);
         }
         loop {

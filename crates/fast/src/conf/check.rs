@@ -10,9 +10,11 @@ use crate::error::FastError;
 use crate::facts::ServerFacts;
 
 /// Commands that the node is made of: a server is accepted if it has them, whatever it is called.
-const COMMANDS: [(&str, &str); 9] = [
-    ("FUNCTION", "functions make a block one atomic step"),
-    ("FCALL", "functions make a block one atomic step"),
+const COMMANDS: [(&str, &str); 11] = [
+    ("FUNCTION", "functions decide whether a change may be made"),
+    ("FCALL", "functions decide whether a change may be made"),
+    ("WATCH", "a block is one transaction"),
+    ("MULTI", "a block is one transaction"),
     ("FCALL_RO", "reads at one point of the chain's history"),
     ("XADD", "the outbox is a stream"),
     ("XTRIM", "the outbox is trimmed"),

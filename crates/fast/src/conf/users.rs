@@ -58,6 +58,6 @@ impl Users {
 
 /// Reads and writes of keys, functions, and of what Redis takes for dangerous: its facts, its settings to read, and to end
 /// the node's own broken connection.
-const NODE_RIGHTS: &str = "-@all +@read +@write +@connection -@dangerous +fcall +fcall_ro +function|list +function|load \
+const NODE_RIGHTS: &str = "-@all +@read +@write +@connection +@transaction -@dangerous +fcall +fcall_ro +function|list +function|load \
      +info +config|get +client|kill +module|list +memory|usage +command +acl|whoami +acl|getuser";
 const READER_RIGHTS: &str = "-@all +@read +@connection -@dangerous +fcall_ro +function|list +info +memory|usage +multi +exec +watch +acl|whoami";

@@ -212,12 +212,13 @@ async fn look_at_fast(status: &mut Status, fast: &FastTier, private: bool) -> an
         State::Ready if private || is_held(fast).await? => "ready".to_owned(),
         State::Ready => "stopped".to_owned(),
         State::Rewinding => "rewinding".to_owned(),
+        State::Damaged => "damaged".to_owned(),
         other => format!("starting ({other})"),
     };
     if !private && status.phase != "stopped" {
         status.running = true;
     }
-    status.fast = matches!(head.state, State::Ready | State::Rewinding).then(|| TierStatus {
+    status.fast = head.state.has_outbox().then(|| TierStatus {
         height: head.tip.map_or(0, |tip| tip.height),
         block_id: head.tip.map(|tip| tip.id.to_string()),
         epoch: head.position.epoch,

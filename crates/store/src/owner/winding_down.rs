@@ -4,7 +4,6 @@
 use std::time::Duration;
 
 use forebay_failpoint::reach;
-use forebay_fast::State;
 
 use super::{Flight, Owner, StopAsked};
 use crate::error::StoreError;
@@ -154,7 +153,7 @@ impl Owner {
             )));
         }
         let head = fast.head().await?;
-        let has_state = matches!(head.state, State::Ready | State::Rewinding);
+        let has_state = head.state.has_outbox();
         let is_there = self.tail.back().is_none_or(|unsynced| {
             let last = unsynced.position;
             // Since it was accepted the epoch may have been raised, by nobody but us.

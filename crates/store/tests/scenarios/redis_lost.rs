@@ -180,3 +180,27 @@ async fn a_step_that_was_done_although_its_reply_was_lost_is_not_done_again() {
     assert_eq!(node.node.progress().position.epoch, 1);
     node.stop().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_another_program_destroys_is_noticed_by_the_step_that_writes_it_and_restored() {
+    let mut stage = Stage::new().await;
+    let node = stage.bench.start().await.unwrap();
+    stage.forward(&node, 12).await;
+    node.settle().await;
+    stage.bench.servers.kill_postgres().await;
+    // A tail, so that there is something to lose.
+    stage.forward(&node, 4).await;
+    let reader = Reader::start(&node);
+    reader.acknowledged(&node);
+    let key = node.node.fast().keys().round_blocks();
+    let _: () = stage.redis(&["SET", &key, "theirs"]).await;
+    let blocks = stage.more(8);
+    let (restarted, ()) = tokio::join!(stage.bench.servers.restart_postgres(), node.apply_all(&blocks));
+    restarted.unwrap();
+    reader.acknowledged(&node);
+    stage.assert_complete(&node).await;
+    reader.end().await;
+    let progress = node.node.progress();
+    assert!(progress.position.epoch > 1 && progress.counts.redis_restores == 1, "{:?}", progress.counts);
+    node.stop().await.unwrap();
+}
