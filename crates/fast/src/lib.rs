@@ -19,6 +19,7 @@ mod index_pages;
 mod keys;
 mod lane;
 mod library;
+mod loader;
 mod lookups;
 mod memory;
 mod outbox;

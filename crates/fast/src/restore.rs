@@ -4,6 +4,8 @@
 //! [`clean`](FastTier::clean) removes all other keys of the chain, [`begin_restore`](FastTier::begin_restore) fixes the
 //! buckets, [`Restore`] loads, and [`Restore::finish`] checks the counts and lets readers in. Every chunk is refused
 //! unless the epoch holds the chain. A crash in any phase is answered by starting again with `begin_clean`.
+//!
+//! Redis works on a chunk while the next is read: what was handed over is written by a [`Loader`].
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -22,21 +24,19 @@ use crate::entry::OutboxEntry;
 use crate::error::FastError;
 use crate::head::{Position, State, position_fields};
 use crate::keys::{Buckets, FORMAT_VERSION};
-use crate::lane::{Opening, Transaction};
 use crate::library::{Assumed, Function};
+use crate::loader::Loader;
 use crate::plan::{Pairs, Plan, fixed_keys};
 use crate::step::{name_value, plan_round_state, rank_members};
 use crate::working_set::take;
 
 /// Rows of one call: long enough to amortize the round trip, short enough not to block other clients for long (about
 /// 10 ms).
-const ROWS_A_CALL: usize = 4096;
-/// Ids that are sorted at once: 16 MB.
+pub(crate) const ROWS_A_CALL: usize = 4096;
+/// Ids that are sorted at once: 16 MB, of which some three wait or are written.
 const IDS_SORTED: usize = 1 << 20;
 /// Bytes of blocks in one call.
 const BLOCK_BYTES_A_CALL: usize = 4 << 20;
-/// Calls that are on their way at the same time: Redis works on one while the next is sent.
-const CALLS_IN_FLIGHT: usize = 4;
 /// Keys that one `SCAN` looks at.
 const SCAN_COUNT: usize = 2000;
 /// Buckets whose lengths one pipeline asks for.
@@ -127,6 +127,7 @@ impl FastTier {
             tier: self.clone(),
             epoch,
             buckets,
+            loader: Loader::start(self.clone(), epoch, buckets),
             names: HashMap::new(),
             ids: Vec::new(),
             accounts: 0,
@@ -136,12 +137,15 @@ impl FastTier {
 }
 
 /// A restore under way. Feed it chunks of any size, in any order, each row once; rows are grouped by bucket and sent in
-/// calls of their own size.
+/// calls of their own size. A method returns when its rows wait to be written, and they may be refused later: the next
+/// one says so, and every one after it. [`write_waiting`](Self::write_waiting) waits for all. What is dropped stops
+/// writing.
 #[derive(Debug)]
 pub struct Restore {
     tier: FastTier,
     epoch: u64,
     buckets: Buckets,
+    loader: Loader,
     /// Holders of each name: two rows with the same name may come in different chunks.
     names: HashMap<String, Vec<u64>>,
     /// Ids that wait until there are enough of them that a bucket gets many at once.
@@ -154,7 +158,7 @@ impl Restore {
     /// Loads accounts, with what follows from them: rankings and names.
     ///
     /// # Errors
-    /// Fenced, not ready (not restoring), out of memory, unavailable, outcome unknown.
+    /// Of these rows or of earlier ones: fenced, not ready (not restoring), out of memory, unavailable, outcome unknown.
     pub async fn load_accounts(&mut self, accounts: &[Account]) -> Result<(), FastError> {
         let mut plans = Vec::new();
         for chunk in accounts.chunks(ROWS_A_CALL) {
@@ -211,35 +215,21 @@ impl Restore {
     ) -> Result<(), FastError> {
         self.ids.extend(transactions);
         self.transactions += transactions.len() as u64;
-        if self.ids.len() >= IDS_SORTED { self.write_waiting().await } else { Ok(()) }
+        if self.ids.len() >= IDS_SORTED { self.hand_over_ids().await } else { Ok(()) }
     }
 
-    /// Writes the ids that wait: sorted by bucket, so that each call touches few buckets, with many entries each.
+    /// Writes the ids that wait for company, and waits until everything that was handed over is written.
     ///
     /// # Errors
     /// As [`load_accounts`](Self::load_accounts).
     pub async fn write_waiting(&mut self) -> Result<(), FastError> {
-        let (keys, buckets) = (self.tier.keys(), self.buckets);
-        let mut sorted: Vec<(u64, TransactionId, Height)> =
-            self.ids.drain(..).map(|(id, height)| (buckets.of_transaction(id), id, height)).collect();
-        sorted.sort_unstable_by_key(|(bucket, _, _)| *bucket);
-        for some in sorted.chunks(ROWS_A_CALL * CALLS_IN_FLIGHT) {
-            let plans = some.chunks(ROWS_A_CALL).map(|chunk| {
-                let mut plan = Plan::new(keys);
-                for run in chunk.chunk_by(|(a, _, _), (b, _, _)| a == b) {
-                    let Some((bucket, _, _)) = run.first() else { continue };
-                    plan.once("HSET", format_args!("{}", keys.transaction_bucket_name(*bucket)), |words| {
-                        for (_, id, height) in run {
-                            words.word(&id.0.to_be_bytes());
-                            words.word(height.to_string().as_bytes());
-                        }
-                    });
-                }
-                plan
-            });
-            self.send("load transactions", plans.collect()).await?;
-        }
-        Ok(())
+        self.hand_over_ids().await?;
+        self.loader.settle().await
+    }
+
+    async fn hand_over_ids(&mut self) -> Result<(), FastError> {
+        let ids = std::mem::take(&mut self.ids);
+        if ids.is_empty() { Ok(()) } else { self.loader.write_ids(ids).await }
     }
 
     /// Loads the newest blocks: bodies and height index.
@@ -269,12 +259,14 @@ impl Restore {
     /// As [`load_accounts`](Self::load_accounts).
     pub async fn load_bodies(&mut self, blocks: impl Iterator<Item = &Block>) -> Result<(), FastError> {
         let keys = self.tier.keys();
-        let plans = blocks.map(|block| {
-            let mut plan = Plan::new(keys);
-            plan.set(keys.block(block.id), encode_block(block));
-            plan
-        });
-        self.send("load blocks", plans.collect()).await
+        let plans: Vec<_> = blocks
+            .map(|block| {
+                let mut plan = Plan::new(keys);
+                plan.set(keys.block(block.id), encode_block(block));
+                plan
+            })
+            .collect();
+        self.send("load blocks", plans).await
     }
 
     /// Loads the newest entries of the outbox, oldest first: all of them are durable. Their blocks' bodies are to be
@@ -379,39 +371,7 @@ impl Restore {
         Ok(total)
     }
 
-    /// Sends plans, a few at a time on their way. The order among them does not matter.
-    async fn send(&self, doing: &'static str, plans: Vec<Plan>) -> Result<(), FastError> {
-        let mut calls = tokio::task::JoinSet::new();
-        for plan in plans {
-            if plan.is_empty() {
-                continue;
-            }
-            if calls.len() >= CALLS_IN_FLIGHT {
-                joined(doing, calls.join_next().await)?;
-            }
-            let tier = self.tier.clone();
-            let opening = Opening { epoch: self.epoch, state: State::Restoring, follows: None };
-            calls.spawn(async move {
-                let rows = Transaction::new(tier.keys(), doing, opening.clone(), opening, None, &plan);
-                tier.transact(rows).await
-            });
-        }
-        while !calls.is_empty() {
-            joined(doing, calls.join_next().await)?;
-        }
-        Ok(())
-    }
-}
-
-fn joined(
-    doing: &str,
-    result: Option<Result<Result<(), FastError>, tokio::task::JoinError>>,
-) -> Result<(), FastError> {
-    match result {
-        None => Ok(()),
-        Some(Ok(result)) => result,
-        Some(Err(error)) => {
-            Err(FastError::UnexpectedAnswer { doing: doing.to_owned(), detail: error.to_string() })
-        }
+    async fn send(&mut self, doing: &'static str, plans: Vec<Plan>) -> Result<(), FastError> {
+        self.loader.write(doing, plans).await
     }
 }

@@ -79,7 +79,7 @@ async fn a_node_that_lost_its_epoch_cannot_change_or_delete_a_byte() {
         old.trim(EPOCH, &all).await,
         old.begin_clean(EPOCH).await,
         old.clean(EPOCH, |_| {}).await.map(|_| ()),
-        restore.load_accounts(&accounts).await,
+        restore.load_accounts(&accounts).await.and(restore.write_waiting().await),
         restore.write_waiting().await,
         restore.load_blocks(std::slice::from_ref(&next.block)).await,
         old.begin_restore(EPOCH, Expected { accounts: 1, transactions: 1 }).await.map(|_| ()),

@@ -78,6 +78,7 @@ async fn weigh(
     restore.load_blocks(&blocks).await?;
     let ids: Vec<_> = (0..TRANSACTIONS).map(|n| (TransactionId(spread(n)), HEIGHT)).collect();
     restore.load_transactions(&ids).await?;
+    restore.write_waiting().await?;
 
     let mut contents = Contents::of_sample(&accounts, &blocks);
     contents.chain_name_bytes = name.len() as u64;
