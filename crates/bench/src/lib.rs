@@ -9,6 +9,7 @@ mod ceiling;
 mod drain;
 mod error;
 mod full;
+mod growth;
 mod http;
 mod latency;
 mod load;
@@ -105,6 +106,9 @@ impl Bench<'_> {
         if part == Part::Accept {
             return self.accept(tell).await;
         }
+        if part == Part::Growth {
+            return self.growth(tell).await;
+        }
         let mut rows = Vec::new();
         for block_size in self.sizes(part) {
             let load = self.load(self.spec_of(part)?, block_size, self.blocks(part, block_size)).await?;
@@ -138,6 +142,7 @@ impl Bench<'_> {
             Part::Read => read::measure(arena, options, load, profile).await,
             Part::Memory => memory::measure(arena, load, profile).await,
             Part::Restore => restore::measure(arena, options, load, profile).await,
+            Part::Growth => growth::measure(arena, load, profile).await,
             Part::Http => http::measure(arena, options, load, profile).await,
         }
     }
@@ -148,7 +153,7 @@ impl Bench<'_> {
             Part::Read | Part::Memory => {
                 vec![self.options.block_sizes.iter().copied().find(|size| *size >= 250).unwrap_or(LIVE_BLOCK)]
             }
-            Part::Latency | Part::TakeBack | Part::Restore | Part::Http => vec![LIVE_BLOCK],
+            Part::Latency | Part::TakeBack | Part::Restore | Part::Growth | Part::Http => vec![LIVE_BLOCK],
         }
     }
 
@@ -175,8 +180,22 @@ impl Bench<'_> {
             Part::Read => of(options.transactions / block_size.max(1)).max(40),
             Part::Memory => of(10_000 / block_size.max(1)).clamp(2, options.blocks_a_measurement(block_size)),
             Part::Restore => restore::blocks_needed(),
+            Part::Growth => of(options.growth_blocks),
             Part::Http => of(http::blocks_needed(options, block_size)),
         }
+    }
+
+    async fn growth(&mut self, tell: &impl Fn(&str)) -> Result<Vec<Row>, BenchError> {
+        let mut rows = Vec::new();
+        let profile = self.options.profiles.first().copied().unwrap_or(Durability::Durable);
+        for accounts in &self.options.growth_accounts {
+            let spec = LoadSpec { kind: LoadKind::Uniform, accounts: *accounts };
+            let load = self.load(spec, LIVE_BLOCK, self.blocks(Part::Growth, LIVE_BLOCK)).await?;
+            let measured = self.one(Part::Growth, &load, profile).await?;
+            measured.iter().for_each(|row| tell(&report::line(row)));
+            rows.extend(measured);
+        }
+        Ok(rows)
     }
 
     async fn accept(&mut self, tell: &impl Fn(&str)) -> Result<Vec<Row>, BenchError> {

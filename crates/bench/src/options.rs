@@ -26,13 +26,15 @@ pub enum Part {
     Memory,
     /// A start with much in PostgreSQL, until ready.
     Restore,
+    /// Blocks at rising heights and with more and more accounts.
+    Growth,
     /// Reads over HTTP, asked by a process of its own.
     Http,
 }
 
 impl Part {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Accept,
         Self::Latency,
         Self::Full,
@@ -41,6 +43,7 @@ impl Part {
         Self::Read,
         Self::Memory,
         Self::Restore,
+        Self::Growth,
         Self::Http,
     ];
 
@@ -56,6 +59,7 @@ impl Part {
             Self::Read => "read",
             Self::Memory => "memory",
             Self::Restore => "restore",
+            Self::Growth => "growth",
             Self::Http => "http",
         }
     }
@@ -156,6 +160,10 @@ pub struct BenchOptions {
     pub restore_accounts: u32,
     /// Transactions in PostgreSQL for `restore`.
     pub restore_transactions: u32,
+    /// Numbers of accounts of `growth`, one after the other.
+    pub growth_accounts: Vec<u32>,
+    /// Blocks of `growth`, each number of accounts.
+    pub growth_blocks: u32,
     /// Transactions a second that are applied while `http` reads.
     pub http_writes: u32,
     /// Where servers keep their data; removed at the end.
@@ -184,6 +192,8 @@ impl BenchOptions {
             take_back: vec![1, 10, 100, 1000],
             restore_accounts: 1_000_000,
             restore_transactions: 5_000_000,
+            growth_accounts: vec![10_000, 200_000, 2_000_000],
+            growth_blocks: 3_030,
             http_writes: 10_000,
             directory,
         }
@@ -206,6 +216,8 @@ impl BenchOptions {
             take_back: vec![1, 10, 100],
             restore_accounts: 20_000,
             restore_transactions: 50_000,
+            growth_accounts: vec![2_000, 10_000],
+            growth_blocks: 210,
             ..Self::whole(directory)
         }
     }
@@ -229,6 +241,8 @@ impl BenchOptions {
             take_back: vec![1, 3],
             restore_accounts: 500,
             restore_transactions: 1_000,
+            growth_accounts: vec![300],
+            growth_blocks: 104,
             http_writes: 250,
             ..Self::whole(directory)
         }

@@ -84,14 +84,18 @@ fn table_line(row: &Row) -> String {
     )
 }
 
-/// A pair of bars a row: ours and the control's, each row on a scale of its own, since units differ.
+/// A pair of bars a row: ours and the control's, each row on a scale of its own, since units differ. What grows is on one
+/// scale, to be seen growing.
 fn chart(rows: &[&Row]) -> String {
     const LINE: usize = 34;
     let bars: String = rows
         .iter()
         .enumerate()
         .map(|(place, row)| {
-            let most = row.control_figure.unwrap_or(0.0).max(row.figure).max(f64::MIN_POSITIVE);
+            let alike = |other: &&&Row| row.part == "growth" && other.unit == row.unit;
+            let largest = |row: &Row| row.control_figure.unwrap_or(0.0).max(row.figure);
+            let most = rows.iter().filter(alike).map(|other| largest(other)).fold(largest(row), f64::max);
+            let most = most.max(f64::MIN_POSITIVE);
             let (y, ours) = (place * LINE + 4, 420.0 * row.figure / most);
             let size = row.block_size.map(|size| format!(" x{size}")).unwrap_or_default();
             let label = format!("{}, {}{size}, {}", row.what, row.load, row.profile);
@@ -120,7 +124,7 @@ fn chart(rows: &[&Row]) -> String {
     let height = rows.len() * LINE + 8;
     format!(
         "<svg viewBox=\"0 0 1000 {height}\" font-size=\"11\" font-family=\"system-ui,sans-serif\" role=\"img\">{bars}</svg>\
-         <p>Blue: Forebay. Grey: the control arm of the same run. Each row has a scale of its own.</p>"
+         <p>Blue: Forebay. Grey: the control arm of the same run. Each row has a scale of its own; what grows has one.</p>"
     )
 }
 
