@@ -3,7 +3,6 @@
 mod account_record;
 mod api_settings;
 mod args;
-mod bench_args;
 mod chain;
 mod commands;
 mod completions;

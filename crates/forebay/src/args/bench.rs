@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use crate::args::Durability;
+use super::Durability;
 
-/// See [`Command::Bench`](crate::args::Command::Bench).
+/// See [`Command::Bench`](super::Command::Bench).
 #[derive(Debug, Args)]
 pub struct BenchArgs {
     /// Which parts [default: all]
