@@ -276,6 +276,8 @@ impl Restore {
     /// Outbox conflict: an entry does not come after the one before it. Else as [`load_accounts`](Self::load_accounts).
     pub async fn load_outbox(&mut self, entries: &[OutboxEntry]) -> Result<(), FastError> {
         let doing = "load the outbox";
+        // The rows before them are written only while the outbox stays as it is.
+        self.write_waiting().await?;
         let keys = fixed_keys(self.tier.keys());
         let assumed = Assumed { doing, epoch: self.epoch, seq: 0, tip: "" };
         for entry in entries {

@@ -36,6 +36,9 @@ pub struct BenchArgs {
     /// Rows in PostgreSQL for restore [default: 1000000:5000000]
     #[arg(long, value_name = "ACCOUNTS:TRANSACTIONS")]
     pub restore: Option<String>,
+    /// Numbers of accounts of growth, one after the other [default: 10000, 200000, 2000000]
+    #[arg(long, value_name = "ACCOUNTS", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(2..=10_000_000))]
+    pub growth: Vec<u32>,
     /// Write a page with charts
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
@@ -63,6 +66,8 @@ pub enum BenchPart {
     Memory,
     /// One block at a time
     Latency,
+    /// Blocks at rising heights, with more and more accounts
+    Growth,
     /// Reads over HTTP, asked by wrk
     Http,
 }

@@ -69,6 +69,9 @@ fn options(args: &BenchArgs) -> anyhow::Result<BenchOptions> {
     options.repeats = args.repeats.unwrap_or(options.repeats);
     options.transactions = args.transactions.unwrap_or(options.transactions);
     options.seconds = args.seconds.unwrap_or(options.seconds);
+    if !args.growth.is_empty() {
+        options.growth_accounts.clone_from(&args.growth);
+    }
     if let Some(rows) = &args.restore {
         let wrong = || {
             Told::refused(
@@ -94,6 +97,7 @@ fn part_of(part: BenchPart) -> Part {
         BenchPart::Read => Part::Read,
         BenchPart::Memory => Part::Memory,
         BenchPart::Latency => Part::Latency,
+        BenchPart::Growth => Part::Growth,
         BenchPart::Http => Part::Http,
     }
 }
