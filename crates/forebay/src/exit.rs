@@ -144,6 +144,10 @@ impl Verdict {
         if let Some(error) = cause.downcast_ref::<SlowError>() {
             return Some(Self::new(of_slow(error.kind()), "postgres", error.remedy()));
         }
+        if let Some(error) = cause.downcast_ref::<tokio_postgres::Error>() {
+            let kind = SlowErrorKind::of_driver(error);
+            return Some(Self::new(of_slow(kind), "postgres", kind.remedy()));
+        }
         if let Some(error) = cause.downcast_ref::<ServersError>() {
             // Its text says what to do.
             return Some(Self::new(of_servers(error.kind()), "servers", ""));

@@ -83,11 +83,10 @@ impl Session {
     ) -> anyhow::Result<Self> {
         let chain = Chain::load(&home.settings)?;
         observed.network(&chain.profile.name);
-        let lock = home.lock(command).await?;
+        let lock = home.lock(command)?;
         chain.remember(home.data_dir())?;
         // A file that cannot be opened is known before anything is started.
         let write_log = open_write_log(home)?;
-        crate::reads::forget_private_postgres_for_reads(home.data_dir());
         let private = match &home.brought {
             Brought::Yours(_) => None,
             Brought::Private => Some(home.private_servers().await?),
@@ -198,7 +197,7 @@ impl Session {
             Some(servers) if stopped.left_in_outbox > 0 => {
                 stop_if_nothing_is_lost(servers, &self.screen).await?
             }
-            Some(servers) => servers.stop().await.context("stopping the private servers")?,
+            Some(servers) => stop_private(servers, &self.screen).await?,
         }
         Ok(stopped)
     }
@@ -288,7 +287,10 @@ fn open_write_log(home: &Home) -> anyhow::Result<Option<Arc<WriteLog>>> {
 }
 
 /// Stops private servers, unless Redis may hold what PostgreSQL lacks and would forget it.
-async fn stop_if_nothing_is_lost(servers: &PrivateServers, screen: &Screen) -> anyhow::Result<()> {
+///
+/// # Errors
+/// They do not stop.
+pub async fn stop_if_nothing_is_lost(servers: &PrivateServers, screen: &Screen) -> anyhow::Result<()> {
     let redis = servers.running_redis().await?;
     if redis.is_some_and(|redis| redis.profile() == RedisProfile::Volatile) {
         screen.always(
@@ -296,7 +298,15 @@ async fn stop_if_nothing_is_lost(servers: &PrivateServers, screen: &Screen) -> a
         );
         return Ok(());
     }
-    servers.stop().await.context("stopping the private servers")
+    stop_private(servers, screen).await
+}
+
+/// Stops private servers, or leaves that to those who read from them.
+async fn stop_private(servers: &PrivateServers, screen: &Screen) -> anyhow::Result<()> {
+    if !servers.stop_unless_in_use().await.context("stopping the private servers")? {
+        screen.say("other commands still read from the private servers: the last of them stops these");
+    }
+    Ok(())
 }
 
 /// At a start a bad request is a bad setting: nobody asked for anything else yet.

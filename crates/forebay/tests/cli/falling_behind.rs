@@ -207,7 +207,7 @@ fn private_servers_that_die_are_started_again_under_the_node() {
         });
     }
     node.end(Signal::TERM).with_code(0).says("stopped at height 16");
-    assert_eq!(place.server_pids(), None, "and none is started after the end");
+    place.assert_no_server();
     place.run(&["verify", "--deep"]).with_code(0);
 }
 

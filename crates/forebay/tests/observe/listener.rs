@@ -154,6 +154,6 @@ fn an_address_that_is_taken_is_told_before_anything_is_started() {
     let address = taken.local_addr().unwrap().to_string();
     let ended = place.run_here(&["run", "--metrics-listen", &address]).with_code(3);
     ended.says(&address).says("metrics_listen");
-    assert_eq!(place.server_pids(), None);
+    place.assert_no_server();
     assert!(!place.data_dir().join("redis").exists());
 }

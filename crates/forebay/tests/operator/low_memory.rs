@@ -38,7 +38,7 @@ fn without_a_terminal_a_start_is_refused_with_its_own_code_and_nothing_is_loaded
     let error: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(error["error"]["kind"], "low-memory", "{error}");
     assert_eq!(height(&place), 20, "nothing was done");
-    assert_eq!(place.server_pids(), None, "no server is left behind");
+    place.assert_no_server();
 }
 
 #[test]
