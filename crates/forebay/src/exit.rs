@@ -194,8 +194,8 @@ fn of_fast(kind: FastErrorKind) -> Exit {
         | FastErrorKind::OutcomeUnknown
         | FastErrorKind::NotReady
         | FastErrorKind::AnotherRun
-        | FastErrorKind::OutOfMemory
         | FastErrorKind::Persistence => Exit::Unavailable,
+        FastErrorKind::OutOfMemory => Exit::LowMemory,
         FastErrorKind::Misconfigured | FastErrorKind::ReadOnlyReplica => Exit::Configuration,
         FastErrorKind::Fenced => Exit::Held,
         FastErrorKind::Conflict | FastErrorKind::Stale | FastErrorKind::Corrupt => Exit::Stopped,

@@ -274,7 +274,7 @@ async fn start_node(
     phases.finish();
     let (node, running) = started.map_err(of_start).context("starting the node")?;
     if node.progress().profile == Profile::Volatile {
-        screen.say("this Redis keeps not everything on disk: what PostgreSQL lacks is lost when it or the machine dies");
+        screen.warn("this Redis keeps not everything on disk: what PostgreSQL lacks is lost when it or the machine dies");
     }
     Ok(Started { node, running, connections, keeper })
 }
@@ -293,7 +293,7 @@ fn open_write_log(home: &Home) -> anyhow::Result<Option<Arc<WriteLog>>> {
 pub async fn stop_if_nothing_is_lost(servers: &PrivateServers, screen: &Screen) -> anyhow::Result<()> {
     let redis = servers.running_redis().await?;
     if redis.is_some_and(|redis| redis.profile() == RedisProfile::Volatile) {
-        screen.always(
+        screen.warn_always(
             "the private servers go on: this Redis keeps nothing on disk, and may hold what PostgreSQL lacks",
         );
         return Ok(());

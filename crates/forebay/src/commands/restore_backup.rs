@@ -254,7 +254,7 @@ async fn start(context: &Context, chain: &Chain) -> anyhow::Result<Session> {
     };
     match attempt().await {
         Err(error) if is_disagreement(&error) => {
-            context.screen.say("what Redis has does not go on where the backup ends: it is dropped, and restored from PostgreSQL");
+            context.screen.warn("what Redis has does not go on where the backup ends: it is dropped, and restored from PostgreSQL");
             empty_redis(context, chain).await?;
             attempt().await
         }

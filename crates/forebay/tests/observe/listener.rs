@@ -153,7 +153,15 @@ fn an_address_that_is_taken_is_told_before_anything_is_started() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let ended = place.run_here(&["run", "--metrics-listen", &address]).with_code(3);
-    ended.says(&address).says("metrics_listen");
+    let port = taken.local_addr().unwrap().port();
+    ended
+        .says(&format!("listening for monitors on {address}"))
+        .says(&format!("what to do: Another program listens on port {port}"))
+        .says("--metrics-listen");
+    // Not ours to take.
+    let elsewhere = place.run_here(&["run", "--metrics-listen", "203.0.113.7:9464", "--json"]).with_code(3);
+    assert_eq!(elsewhere.json()["error"]["kind"], "configuration");
+    elsewhere.says("no address 203.0.113.7");
     place.assert_no_server();
     assert!(!place.data_dir().join("redis").exists());
 }
