@@ -181,6 +181,7 @@ pub fn of_store(error: &StoreError) -> Exit {
         StoreError::Refused(_) | StoreError::OtherBranch { .. } | StoreError::Request(_) => Exit::Refused,
         StoreError::Held(_) => Exit::Held,
         StoreError::TooFarBehind(_) => Exit::TooFarBehind,
+        StoreError::Away { .. } => Exit::Unavailable,
         StoreError::Fast(error) => of_fast(error.kind()),
         StoreError::Slow(error) => of_slow(error.kind()),
         // Disagreement, Stopped, and what may come.

@@ -170,6 +170,8 @@ impl Session {
         let was_stopped = matches!(failure.downcast_ref::<StoreError>(), Some(StoreError::Stopped(_)));
         match self.stop().await {
             Err(cause) if was_stopped => cause,
+            // The caller was told the very same.
+            Err(another) if is_said_by(&failure, &another) => failure,
             Err(another) => {
                 tracing::warn!(error = format!("{another:#}"), "the node did not stop in order");
                 failure
@@ -185,7 +187,7 @@ impl Session {
         self.observed.ended();
         self.reporting.abort();
         self.reporter.ended();
-        let stopped = ended.context("the node stopped")?;
+        let stopped = of_end(ended, "the node stopped")?;
         if stopped.left_in_outbox > 0 {
             self.screen.always(format!(
                 "{} operations are accepted and not in PostgreSQL yet; the next start brings them there",
@@ -317,6 +319,22 @@ fn of_start(error: StoreError) -> anyhow::Error {
         }
         other => other.into(),
     }
+}
+
+/// How the node ended, in words that do not repeat themselves.
+///
+/// # Errors
+/// What stopped it.
+pub fn of_end(ended: Result<Stopped, StoreError>, doing: &'static str) -> anyhow::Result<Stopped> {
+    match ended {
+        Err(error @ StoreError::Stopped(_)) => Err(error.into()),
+        ended => ended.context(doing),
+    }
+}
+
+fn is_said_by(failure: &anyhow::Error, another: &anyhow::Error) -> bool {
+    let why = another.root_cause().to_string();
+    failure.chain().any(|cause| cause.to_string() == why)
 }
 
 fn holder() -> Holder {

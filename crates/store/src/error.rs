@@ -1,5 +1,7 @@
 //! Failures of the two tiers as one, and the one function that decides what to do about each.
 
+use std::fmt;
+
 use forebay_fast::{FastError, FastErrorKind};
 use forebay_ledger::ids::{BlockId, Height};
 use forebay_ledger::refusal::Refusal;
@@ -45,6 +47,16 @@ pub enum StoreError {
     /// The guard stopped the node: the slow tier is too far behind.
     #[error("{0}")]
     TooFarBehind(String),
+    /// A server was away for longer than it is waited for, in the middle of something that cannot be put off.
+    #[error("{tier} was away for {waited_s} s, and nothing can go on without it: {cause}")]
+    Away {
+        /// Which.
+        tier: Tier,
+        /// For how long.
+        waited_s: u64,
+        /// What the last attempt failed with.
+        cause: String,
+    },
     /// It was asked to stop while this was waited for.
     #[error(
         "the node was asked to stop while it waited for a server; the next start knows whether this was accepted"
@@ -59,6 +71,24 @@ pub enum StoreError {
     /// A failure of the slow tier.
     #[error("{0}")]
     Slow(#[from] SlowError),
+}
+
+/// One of the two tiers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tier {
+    /// Redis.
+    Fast,
+    /// PostgreSQL.
+    Slow,
+}
+
+impl fmt::Display for Tier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Fast => "Redis",
+            Self::Slow => "PostgreSQL",
+        })
+    }
 }
 
 fn at_height(height: Option<Height>) -> String {
@@ -89,6 +119,7 @@ pub fn decide(error: &StoreError) -> Decision {
         | StoreError::Poison { .. }
         | StoreError::TooFarBehind(_)
         | StoreError::Held(_)
+        | StoreError::Away { .. }
         | StoreError::Stopping
         | StoreError::Stopped(_) => Decision::Stop,
         StoreError::Refused(_) | StoreError::OtherBranch { .. } | StoreError::Request(_) => Decision::Refuse,
@@ -129,8 +160,8 @@ impl StoreError {
             Self::Poison { .. } => "poison",
             Self::TooFarBehind(_) => "too-far-behind",
             Self::Stopping | Self::Stopped(_) => "stopped",
-            Self::Fast(_) => "redis",
-            Self::Slow(_) => "postgres",
+            Self::Fast(_) | Self::Away { tier: Tier::Fast, .. } => "redis",
+            Self::Slow(_) | Self::Away { tier: Tier::Slow, .. } => "postgres",
         }
     }
 
@@ -157,6 +188,10 @@ impl StoreError {
             }
             Self::TooFarBehind(_) => {
                 "Make PostgreSQL work again, then start the node; the message says what the next start does."
+            }
+            Self::Away { .. } => {
+                "See why that server is away (its log, its disk), and start the node again: what was accepted is still in Redis \
+                 or PostgreSQL."
             }
             Self::Stopping | Self::Stopped(_) => {
                 "Start it again; what was accepted is still in Redis or PostgreSQL."

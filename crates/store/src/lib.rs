@@ -35,7 +35,7 @@ pub mod verify;
 mod write_log;
 mod writer;
 
-pub use error::{Decision, StoreError, decide};
+pub use error::{Decision, StoreError, Tier, decide};
 pub use guard::{Guard, Lag, Overrun, Verdict};
 pub use latency::Quantiles;
 pub use node::{Node, Running};
