@@ -179,6 +179,7 @@ impl Verdict {
 pub fn of_store(error: &StoreError) -> Exit {
     match error {
         StoreError::Refused(_) | StoreError::OtherBranch { .. } | StoreError::Request(_) => Exit::Refused,
+        StoreError::Configuration { .. } => Exit::Configuration,
         StoreError::Held(_) => Exit::Held,
         StoreError::TooFarBehind(_) => Exit::TooFarBehind,
         StoreError::Away { .. } => Exit::Unavailable,

@@ -254,6 +254,7 @@ async fn start_node(
         holder_is_gone: private.is_some(),
         connect_timeout: limit,
         rollback_dir: Some(home.data_dir().to_path_buf()),
+        postgres_may_forget: false,
         write_log,
         memory_planned_bytes: plan.needed_bytes,
         on_hard_limit: match home.settings.on_hard_limit {

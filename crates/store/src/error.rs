@@ -28,6 +28,14 @@ pub enum StoreError {
     /// A height that cannot be gone back to, or waited for. Nothing was changed.
     #[error("{0}")]
     Request(String),
+    /// A server that a chain must not be entrusted to as it is set up. Nothing was changed.
+    #[error("{problem}")]
+    Configuration {
+        /// What is wrong with it.
+        problem: String,
+        /// What to change.
+        remedy: String,
+    },
     /// Somebody else holds the chain.
     #[error("{0}")]
     Held(String),
@@ -118,6 +126,7 @@ pub fn decide(error: &StoreError) -> Decision {
         | StoreError::Disagreement(_)
         | StoreError::Poison { .. }
         | StoreError::TooFarBehind(_)
+        | StoreError::Configuration { .. }
         | StoreError::Held(_)
         | StoreError::Away { .. }
         | StoreError::Stopping
@@ -155,6 +164,7 @@ impl StoreError {
             Self::Refused(refusal) => refusal.code(),
             Self::OtherBranch { .. } => "other-branch",
             Self::Request(_) => "request",
+            Self::Configuration { .. } => "configuration",
             Self::Held(_) => "held",
             Self::Disagreement(_) => "disagreement",
             Self::Poison { .. } => "poison",
@@ -167,7 +177,7 @@ impl StoreError {
 
     /// What the operator can do, one sentence.
     #[must_use]
-    pub fn remedy(&self) -> &'static str {
+    pub fn remedy(&self) -> &str {
         match self {
             Self::Refused(Refusal::PreviousBlock { .. }) => {
                 "Send the blocks before it first; to follow another branch, take blocks back with `forebay pop`."
@@ -179,6 +189,7 @@ impl StoreError {
                 "Take blocks back with `forebay pop --to-height`, then apply the other branch."
             }
             Self::Request(_) => "Check the request.",
+            Self::Configuration { remedy, .. } => remedy,
             Self::Held(_) => "Stop the other node first, or work beside it with the commands that only read.",
             Self::Disagreement(_) => "Run `forebay verify --deep` to find what differs.",
             Self::Poison { .. } => {

@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use forebay_fast::{FastTier, Holder};
 use forebay_servers::{PrivateServers, postgres_tool};
 use forebay_slow::setup::{ChainParameters, Names, migrate, prepare};
-use forebay_store::{Setup, StoreError};
+use forebay_store::{Setup, StoreError, keeps_commits, lead_to_one_server};
 use indicatif::HumanCount;
 use serde_json::json;
 use tokio_postgres::{Client, Config};
@@ -136,18 +136,23 @@ struct Place {
 impl Place {
     async fn find(context: &Context, private: Option<&PrivateServers>) -> anyhow::Result<Self> {
         let setup = match (&context.home.brought, private) {
-            (Brought::Yours(connections), _) => connections.setup.clone().ok_or_else(|| {
-                Told::configuration(
-                    "a backup needs an administrator of PostgreSQL to make its database",
-                    "Give --postgres-admin-url.",
-                )
-            })?,
+            (Brought::Yours(connections), _) => {
+                let setup = connections.setup.clone().ok_or_else(|| {
+                    Told::configuration(
+                        "a backup needs an administrator of PostgreSQL to make its database",
+                        "Give --postgres-admin-url.",
+                    )
+                })?;
+                lead_to_one_server(&setup, &connections.postgres).await?;
+                setup
+            }
             (Brought::Private, Some(servers)) => {
                 let postgres = servers.start_postgres().await?;
                 context.home.private_setup(&postgres)?
             }
             (Brought::Private, None) => anyhow::bail!("private servers were not opened"),
         };
+        keeps_commits(&setup.admin).await?;
         Ok(Self { setup })
     }
 
