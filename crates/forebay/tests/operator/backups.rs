@@ -25,10 +25,8 @@ impl HeldUp {
             let mut config = servers.running_postgres().await.unwrap().unwrap().config(SUPERUSER).unwrap();
             let (client, connection) = config.dbname("forebay").connect(NoTls).await.unwrap();
             tokio::spawn(connection);
-            client
-                .batch_execute("create table if not exists rise.held_up (); begin; lock table rise.held_up")
-                .await
-                .unwrap();
+            client.batch_execute("create table rise.held_up ()").await.unwrap();
+            client.batch_execute("begin; lock table rise.held_up").await.unwrap();
             client
         });
         Self { runtime, admin }
@@ -42,8 +40,8 @@ impl HeldUp {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let waits = "select count(*) from pg_locks l join pg_stat_activity a using (pid) \
-                     where not l.granted and a.application_name = 'pg_dump'";
+        let waits =
+            "select count(*) from pg_locks where not granted and relation = 'rise.held_up'::regclass";
         until("pg_dump waits for the table", || {
             let row = self.runtime.block_on(self.admin.query_one(waits, &[])).unwrap();
             row.get::<_, i64>(0) > 0
