@@ -131,6 +131,7 @@ impl Arena {
             rollback_dir: None,
             on_hard_limit: OnHardLimit::default(),
             memory_planned_bytes: 0,
+            postgres_may_forget: false,
             write_log: None,
         };
         Ok(Stage { arena: self, profile, options, database: names.database })

@@ -144,6 +144,10 @@ impl Verdict {
         if let Some(error) = cause.downcast_ref::<SlowError>() {
             return Some(Self::new(of_slow(error.kind()), "postgres", error.remedy()));
         }
+        if let Some(error) = cause.downcast_ref::<tokio_postgres::Error>() {
+            let kind = SlowErrorKind::of_driver(error);
+            return Some(Self::new(of_slow(kind), "postgres", kind.remedy()));
+        }
         if let Some(error) = cause.downcast_ref::<ServersError>() {
             // Its text says what to do.
             return Some(Self::new(of_servers(error.kind()), "servers", ""));
@@ -175,8 +179,10 @@ impl Verdict {
 pub fn of_store(error: &StoreError) -> Exit {
     match error {
         StoreError::Refused(_) | StoreError::OtherBranch { .. } | StoreError::Request(_) => Exit::Refused,
+        StoreError::Configuration { .. } => Exit::Configuration,
         StoreError::Held(_) => Exit::Held,
         StoreError::TooFarBehind(_) => Exit::TooFarBehind,
+        StoreError::Away { .. } => Exit::Unavailable,
         StoreError::Fast(error) => of_fast(error.kind()),
         StoreError::Slow(error) => of_slow(error.kind()),
         // Disagreement, Stopped, and what may come.
@@ -190,8 +196,8 @@ fn of_fast(kind: FastErrorKind) -> Exit {
         | FastErrorKind::OutcomeUnknown
         | FastErrorKind::NotReady
         | FastErrorKind::AnotherRun
-        | FastErrorKind::OutOfMemory
         | FastErrorKind::Persistence => Exit::Unavailable,
+        FastErrorKind::OutOfMemory => Exit::LowMemory,
         FastErrorKind::Misconfigured | FastErrorKind::ReadOnlyReplica => Exit::Configuration,
         FastErrorKind::Fenced => Exit::Held,
         FastErrorKind::Conflict | FastErrorKind::Stale | FastErrorKind::Corrupt => Exit::Stopped,

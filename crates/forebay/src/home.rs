@@ -1,10 +1,10 @@
 //! A data directory and its servers: private ones, or yours.
 
 use std::str::FromStr as _;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use forebay_servers::{
-    Binaries, DataDirLock, HeldBy, LockError, PostgresOptions, PostgresServer, PrivateServers, RedisOptions,
+    Binaries, DataDirLock, HeldBy, PostgresOptions, PostgresServer, PrivateServers, RedisOptions,
     RedisProfile, RedisServer, SUPERUSER, ServersOptions,
 };
 use forebay_slow::setup::{Names, Passwords};
@@ -15,12 +15,8 @@ use crate::args::Durability;
 use crate::config::{Settings, secret};
 use crate::exit::Told;
 
-/// What a reader says while it holds the data directory for a moment, to stop the PostgreSQL that it started. It is no
-/// node: writers wait for it.
-pub const STOPPING_AFTER_A_READ: &str = "forebay, stopping PostgreSQL after a read";
-/// A fast shutdown writes a checkpoint; longer than that and something hangs.
-const STOPPING_TAKES_MAX: Duration = Duration::from_secs(60);
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// What `memory --measure` says while it holds the data directory: it is no node, and its Redis has no chain.
+pub const MEASURING: &str = "memory --measure";
 
 /// Where Redis and PostgreSQL are, and how PostgreSQL is set up.
 #[derive(Clone)]
@@ -92,31 +88,21 @@ impl Home {
         &self.settings.data_dir
     }
 
-    /// Who holds the data directory now.
+    /// The node, or other command that writes, which holds the data directory now.
     ///
     /// # Errors
     /// The lock file cannot be read.
     pub fn holder(&self) -> anyhow::Result<Option<HeldBy>> {
         let holder = DataDirLock::holder(self.data_dir())?;
-        Ok(holder.filter(|by| by.command != STOPPING_AFTER_A_READ))
+        Ok(holder.filter(|by| by.command != command_words(MEASURING)))
     }
 
     /// Takes the data directory for a command that writes.
     ///
     /// # Errors
     /// Held: by whom and since when.
-    pub async fn lock(&self, command: &str) -> anyhow::Result<DataDirLock> {
-        let begun = Instant::now();
-        loop {
-            match DataDirLock::acquire(self.data_dir(), command) {
-                Err(LockError::Held { by, .. })
-                    if by.command == STOPPING_AFTER_A_READ && begun.elapsed() < STOPPING_TAKES_MAX =>
-                {
-                    tokio::time::sleep(LOOK_AGAIN).await;
-                }
-                outcome => return Ok(outcome?),
-            }
-        }
+    pub fn lock(&self, command: &str) -> anyhow::Result<DataDirLock> {
+        Ok(DataDirLock::acquire(self.data_dir(), command)?)
     }
 
     /// Whether private servers were ever started here.

@@ -42,13 +42,17 @@ fn main() {
     end_at_a_panic();
     let cli = args::Cli::parse();
     let code = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime.block_on(commands::run(cli)),
+        Ok(runtime) => {
+            let code = runtime.block_on(commands::run(cli));
+            // Dropping it would wait for its threads, and one that reads stdin waits for whoever has the other end.
+            runtime.shutdown_background();
+            code
+        }
         Err(error) => {
             eprintln!("error: the system gives us no threads: {error}");
             Exit::Internal as i32
         }
     };
-    // Not by returning: a thread that waits for stdin would hold the end up.
     std::process::exit(code)
 }
 

@@ -172,15 +172,23 @@ pub async fn let_start(plan: &MemoryPlan, accept_low_memory: bool, screen: &Scre
     if plan.is_sufficient() {
         if !plan.is_sufficient_at_horizon() {
             let days = plan.days_left().unwrap_or_default();
-            screen.say(format!(
+            screen.warn(format!(
                 "Redis' memory suffices for about {days} days of the present growth: see `forebay memory`"
             ));
         }
         return Ok(());
     }
     let shortage = shortage(plan);
+    if !plan.can_be_loaded() {
+        return Err(refused(format!(
+            "{shortage}; right now there is room for {} of what has to be loaded, so not even --accept-low-memory starts; to say \
+             yourself how much Redis may take, set redis_memory_bytes_max; nothing was loaded",
+            BinaryBytes(plan.room_bytes)
+        ))
+        .into());
+    }
     if accept_low_memory {
-        screen.always(format!("{shortage}; --accept-low-memory: starting all the same"));
+        screen.warn_always(format!("{shortage}; --accept-low-memory: starting all the same"));
         return Ok(());
     }
     if !(io::stdin().is_terminal() && io::stderr().is_terminal()) {

@@ -1,16 +1,16 @@
 //! Reads on a data directory, whether or not a node is running on it.
 //!
 //! Beside a node: Redis first, PostgreSQL for what Redis does not keep. Without one: PostgreSQL alone, started for the
-//! occasion and stopped by the last reader, never under a node that came meanwhile.
+//! occasion and stopped by the last reader, never under a node that came meanwhile. Nor does a node that ends stop private
+//! servers under a reader.
 
-use std::fs::{self, File, OpenOptions};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use forebay_fast::{At, FastError, FastErrorKind, FastOptions, FastTier, State};
 use forebay_ledger::ids::Height;
-use forebay_servers::{HeldBy, PostgresServer, PrivateServers, RedisServer};
+use forebay_servers::{HeldBy, InUse, PostgresServer, PrivateServers, RedisServer};
 use forebay_slow::setup::Names;
 use forebay_slow::{ErrorKind as SlowErrorKind, SlowReader};
 use serde::Serialize;
@@ -18,7 +18,7 @@ use tokio_postgres::Config;
 
 use crate::chain::Chain;
 use crate::exit::{Exit, Told};
-use crate::home::{Brought, Home, STOPPING_AFTER_A_READ, private_writer};
+use crate::home::{Brought, Home, private_writer};
 use crate::screen::Screen;
 
 /// Pause between two looks at a server that is not there yet.
@@ -47,7 +47,8 @@ pub struct Reads {
     postgres: Postgres,
     connect_timeout: Duration,
     screen: Screen,
-    borrowed: Option<Borrowed>,
+    /// Private servers.
+    in_use: Option<InUse>,
 }
 
 /// Where PostgreSQL is. As the writer role, which may read everything.
@@ -73,7 +74,13 @@ impl Reads {
     pub async fn open(home: &Home, screen: &Screen) -> anyhow::Result<Self> {
         let mut reads = Self::open_in_any_state(home, screen).await?;
         if let Some(fast) = &reads.fast {
-            let state = fast.head().await?.state;
+            let state = match fast.head().await {
+                Ok(head) => head.state,
+                Err(error) => {
+                    reads.close().await?;
+                    return Err(error.into());
+                }
+            };
             if state != State::Ready {
                 reads.note(format!("PostgreSQL answers: the chain in Redis is not ready ({state})"));
                 reads.fast = None;
@@ -102,63 +109,38 @@ impl Reads {
         let chain = Chain::load(&home.settings)?;
         let holder = home.holder()?;
         let connect_timeout = home.settings.connect_timeout();
-        let reads = match &home.brought {
-            Brought::Yours(connections) => Self {
-                fast: match redis {
+        let (fast, postgres, in_use) = match &home.brought {
+            Brought::Yours(connections) => {
+                let fast = match redis {
                     Redis::Asked => {
                         fast_tier(&connections.redis_url, &chain, connect_timeout, screen).await?
                     }
                     Redis::NotAsked => None,
-                },
-                postgres: Postgres::At(Box::new(connections.postgres.clone())),
-                chain,
-                holder,
-                connect_timeout,
-                screen: screen.clone(),
-                borrowed: None,
-            },
+                };
+                (fast, Postgres::At(Box::new(connections.postgres.clone())), None)
+            }
             Brought::Private if holder.is_some() => {
                 let servers = home.private_servers().await?;
-                let running = match redis {
-                    Redis::Asked => running_redis(&servers, connect_timeout, screen).await?,
-                    Redis::NotAsked => None,
+                let in_use = servers.in_use().await?;
+                let fast = match redis {
+                    Redis::Asked => fast_of_node(&servers, &chain, connect_timeout, screen).await,
+                    Redis::NotAsked => Ok(None),
                 };
-                let fast = match running {
-                    Some(redis) => fast_tier(&redis.redis_url(), &chain, connect_timeout, screen).await?,
-                    None => None,
-                };
-                Self {
-                    chain,
-                    holder,
-                    fast,
-                    postgres: Postgres::OfNode { servers: Box::new(servers), names: home.names() },
-                    connect_timeout,
-                    screen: screen.clone(),
-                    borrowed: None,
-                }
+                let (fast, in_use) = or_leave(fast, in_use).await?;
+                let postgres = Postgres::OfNode { servers: Box::new(servers), names: home.names() };
+                (fast, postgres, Some(in_use))
             }
             Brought::Private => {
                 if !home.has_private_data() {
                     return Err(nothing_here(home.data_dir()).into());
                 }
-                let servers = home.private_servers().await?;
-                let (borrowed, postgres) = Borrowed::start(home.data_dir(), servers).await?;
-                let postgres = Postgres::At(Box::new(home.private_writer(&postgres)?));
-                Self {
-                    chain,
-                    holder,
-                    fast: None,
-                    postgres,
-                    connect_timeout,
-                    screen: screen.clone(),
-                    borrowed: Some(borrowed),
-                }
+                let (server, in_use) = home.private_servers().await?.start_postgres_in_use().await?;
+                let (writer, in_use) = or_leave(home.private_writer(&server), in_use).await?;
+                screen.say("no node is running here: PostgreSQL alone was started to answer");
+                (None, Postgres::At(Box::new(writer)), Some(in_use))
             }
         };
-        if reads.fast.is_none() && reads.borrowed.is_some() {
-            screen.say("no node is running here: PostgreSQL alone was started to answer");
-        }
-        Ok(reads)
+        Ok(Self { chain, holder, fast, postgres, connect_timeout, screen: screen.clone(), in_use })
     }
 
     /// A note for people, on stderr.
@@ -176,8 +158,8 @@ impl Reads {
     /// # Errors
     /// PostgreSQL does not stop.
     pub async fn close(self) -> anyhow::Result<()> {
-        match self.borrowed {
-            Some(borrowed) => borrowed.give_back().await,
+        match self.in_use {
+            Some(in_use) => in_use.leave().await.context("stopping private servers after the read"),
             None => Ok(()),
         }
     }
@@ -355,6 +337,32 @@ async fn running_redis(
     }
 }
 
+/// Redis of a node, as far as it can be asked.
+async fn fast_of_node(
+    servers: &PrivateServers,
+    chain: &Chain,
+    limit: Duration,
+    screen: &Screen,
+) -> anyhow::Result<Option<FastTier>> {
+    match running_redis(servers, limit, screen).await? {
+        Some(redis) => fast_tier(&redis.redis_url(), chain, limit, screen).await,
+        None => Ok(None),
+    }
+}
+
+/// Private servers are not left in use by a read that fails before it begins.
+async fn or_leave<T>(outcome: anyhow::Result<T>, in_use: InUse) -> anyhow::Result<(T, InUse)> {
+    match outcome {
+        Ok(value) => Ok((value, in_use)),
+        Err(error) => {
+            if let Err(another) = in_use.leave().await {
+                tracing::warn!(error = %another, "private servers do not stop after a read that failed");
+            }
+            Err(error)
+        }
+    }
+}
+
 /// No longer than `limit`: a server whose process is stopped takes connections, and says nothing.
 async fn within<T>(server: &str, limit: Duration, work: impl Future<Output = T>) -> anyhow::Result<T> {
     tokio::time::timeout(limit, work).await.map_err(|_| {
@@ -373,58 +381,4 @@ fn nothing_here(data_dir: &Path) -> Told {
         format!("{} has no chain yet", data_dir.display()),
         "Start `forebay run` or `forebay replay` on it first, or choose another --data-dir.",
     )
-}
-
-/// A PostgreSQL that was started for readers. Each holds a shared lock on a file whose content says that readers
-/// started it; the last one, alone with the lock, stops it.
-struct Borrowed {
-    data_dir: PathBuf,
-    servers: PrivateServers,
-    lock: File,
-}
-
-/// In the file, while a PostgreSQL runs that readers started.
-const STARTED_FOR_READS: &[u8] = b"postgres was started for reads\n";
-
-fn reads_lock(data_dir: &Path) -> PathBuf {
-    data_dir.join("reads.lock")
-}
-
-/// A node takes the servers over: readers do not stop them any more.
-pub fn forget_private_postgres_for_reads(data_dir: &Path) {
-    // Missing is what we want.
-    let _ = fs::remove_file(reads_lock(data_dir));
-}
-
-impl Borrowed {
-    async fn start(data_dir: &Path, servers: PrivateServers) -> anyhow::Result<(Self, PostgresServer)> {
-        let path = reads_lock(data_dir);
-        let doing = || format!("locking {}", path.display());
-        let lock = OpenOptions::new().create(true).append(true).open(&path).with_context(doing)?;
-        // Waits at most for a reader that is just stopping the server.
-        let lock = tokio::task::spawn_blocking(move || lock.lock_shared().map(|()| lock))
-            .await?
-            .with_context(doing)?;
-        let server = servers.start_postgres().await?;
-        if !server.is_adopted() {
-            fs::write(&path, STARTED_FOR_READS).with_context(doing)?;
-        }
-        Ok((Self { data_dir: data_dir.to_owned(), servers, lock }, server))
-    }
-
-    async fn give_back(self) -> anyhow::Result<()> {
-        let path = reads_lock(&self.data_dir);
-        self.lock.unlock().ok();
-        if self.lock.try_lock().is_err() || fs::read(&path).ok().as_deref() != Some(STARTED_FOR_READS) {
-            return Ok(());
-        }
-        // While we hold it no node can start; if one has, the server is its own now.
-        let Ok(_no_node) = forebay_servers::DataDirLock::acquire(&self.data_dir, STOPPING_AFTER_A_READ)
-        else {
-            return Ok(());
-        };
-        fs::write(&path, b"").with_context(|| format!("writing {}", path.display()))?;
-        self.servers.stop_postgres().await.context("stopping PostgreSQL after the read")?;
-        Ok(())
-    }
 }

@@ -77,6 +77,22 @@ impl Screen {
         self.line("INFO", line.as_ref());
     }
 
+    /// A risk that somebody takes, unless it is to be quiet.
+    pub fn warn(&self, line: impl AsRef<str>) {
+        if self.shown != Shown::Nothing {
+            self.warn_always(line);
+        }
+    }
+
+    /// A risk that somebody takes, in any case.
+    pub fn warn_always(&self, line: impl AsRef<str>) {
+        let line = line.as_ref();
+        match self.json.load(Ordering::Relaxed) {
+            true => self.line("WARN", line),
+            false => self.line("WARN", &format!("warning: {line}")),
+        }
+    }
+
     /// Why the program ends.
     pub fn failure(&self, text: &str) {
         self.line("ERROR", text);

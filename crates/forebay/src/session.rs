@@ -83,11 +83,10 @@ impl Session {
     ) -> anyhow::Result<Self> {
         let chain = Chain::load(&home.settings)?;
         observed.network(&chain.profile.name);
-        let lock = home.lock(command).await?;
+        let lock = home.lock(command)?;
         chain.remember(home.data_dir())?;
         // A file that cannot be opened is known before anything is started.
         let write_log = open_write_log(home)?;
-        crate::reads::forget_private_postgres_for_reads(home.data_dir());
         let private = match &home.brought {
             Brought::Yours(_) => None,
             Brought::Private => Some(home.private_servers().await?),
@@ -171,6 +170,8 @@ impl Session {
         let was_stopped = matches!(failure.downcast_ref::<StoreError>(), Some(StoreError::Stopped(_)));
         match self.stop().await {
             Err(cause) if was_stopped => cause,
+            // The caller was told the very same.
+            Err(another) if is_said_by(&failure, &another) => failure,
             Err(another) => {
                 tracing::warn!(error = format!("{another:#}"), "the node did not stop in order");
                 failure
@@ -186,7 +187,7 @@ impl Session {
         self.observed.ended();
         self.reporting.abort();
         self.reporter.ended();
-        let stopped = ended.context("the node stopped")?;
+        let stopped = of_end(ended, "the node stopped")?;
         if stopped.left_in_outbox > 0 {
             self.screen.always(format!(
                 "{} operations are accepted and not in PostgreSQL yet; the next start brings them there",
@@ -198,7 +199,7 @@ impl Session {
             Some(servers) if stopped.left_in_outbox > 0 => {
                 stop_if_nothing_is_lost(servers, &self.screen).await?
             }
-            Some(servers) => servers.stop().await.context("stopping the private servers")?,
+            Some(servers) => stop_private(servers, &self.screen).await?,
         }
         Ok(stopped)
     }
@@ -253,6 +254,7 @@ async fn start_node(
         holder_is_gone: private.is_some(),
         connect_timeout: limit,
         rollback_dir: Some(home.data_dir().to_path_buf()),
+        postgres_may_forget: false,
         write_log,
         memory_planned_bytes: plan.needed_bytes,
         on_hard_limit: match home.settings.on_hard_limit {
@@ -275,7 +277,7 @@ async fn start_node(
     phases.finish();
     let (node, running) = started.map_err(of_start).context("starting the node")?;
     if node.progress().profile == Profile::Volatile {
-        screen.say("this Redis keeps not everything on disk: what PostgreSQL lacks is lost when it or the machine dies");
+        screen.warn("this Redis keeps not everything on disk: what PostgreSQL lacks is lost when it or the machine dies");
     }
     Ok(Started { node, running, connections, keeper })
 }
@@ -288,15 +290,26 @@ fn open_write_log(home: &Home) -> anyhow::Result<Option<Arc<WriteLog>>> {
 }
 
 /// Stops private servers, unless Redis may hold what PostgreSQL lacks and would forget it.
-async fn stop_if_nothing_is_lost(servers: &PrivateServers, screen: &Screen) -> anyhow::Result<()> {
+///
+/// # Errors
+/// They do not stop.
+pub async fn stop_if_nothing_is_lost(servers: &PrivateServers, screen: &Screen) -> anyhow::Result<()> {
     let redis = servers.running_redis().await?;
     if redis.is_some_and(|redis| redis.profile() == RedisProfile::Volatile) {
-        screen.always(
+        screen.warn_always(
             "the private servers go on: this Redis keeps nothing on disk, and may hold what PostgreSQL lacks",
         );
         return Ok(());
     }
-    servers.stop().await.context("stopping the private servers")
+    stop_private(servers, screen).await
+}
+
+/// Stops private servers, or leaves that to those who read from them.
+async fn stop_private(servers: &PrivateServers, screen: &Screen) -> anyhow::Result<()> {
+    if !servers.stop_unless_in_use().await.context("stopping the private servers")? {
+        screen.say("other commands still read from the private servers: the last of them stops these");
+    }
+    Ok(())
 }
 
 /// At a start a bad request is a bad setting: nobody asked for anything else yet.
@@ -307,6 +320,22 @@ fn of_start(error: StoreError) -> anyhow::Error {
         }
         other => other.into(),
     }
+}
+
+/// How the node ended, in words that do not repeat themselves.
+///
+/// # Errors
+/// What stopped it.
+pub fn of_end(ended: Result<Stopped, StoreError>, doing: &'static str) -> anyhow::Result<Stopped> {
+    match ended {
+        Err(error @ StoreError::Stopped(_)) => Err(error.into()),
+        ended => ended.context(doing),
+    }
+}
+
+fn is_said_by(failure: &anyhow::Error, another: &anyhow::Error) -> bool {
+    let why = another.root_cause().to_string();
+    failure.chain().any(|cause| cause.to_string() == why)
 }
 
 fn holder() -> Holder {

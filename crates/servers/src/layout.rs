@@ -4,6 +4,7 @@
 //! <data_dir>/            entered by anybody (when we create it), so that others can read node.lock
 //!   node.lock            who is the node of this directory
 //!   servers.lock         held while servers are started or stopped
+//!   in-use.lock          held by whoever works with the servers without being the node
 //!   sockets.json         where the sockets are, when the path is too long for them
 //!   redis/               0700: redis.conf secrets.json redis.sock redis.log redis.pid appendonlydir/
 //!   postgres/            0700: data/ forebay.conf pg_hba.conf secrets.json postgres.log .s.PGSQL.5432
@@ -65,6 +66,10 @@ impl Layout {
 
     pub(crate) fn servers_lock(&self) -> PathBuf {
         self.data_dir.join("servers.lock")
+    }
+
+    pub(crate) fn in_use(&self) -> PathBuf {
+        self.data_dir.join("in-use.lock")
     }
 
     pub(crate) fn redis_dir(&self) -> PathBuf {

@@ -27,6 +27,7 @@
 mod account;
 mod binaries;
 mod error;
+mod in_use;
 mod layout;
 mod lock;
 mod log_tail;
@@ -44,6 +45,7 @@ pub mod testing;
 
 pub use binaries::postgres_tool;
 pub use error::{ErrorKind, Server, ServersError};
+pub use in_use::InUse;
 pub use lock::{DataDirLock, HeldBy, LockError};
 pub use options::{
     Binaries, PostgresOptions, RedisOptions, RedisPasswords, RedisPlace, ServersOptions, Timeouts,

@@ -40,7 +40,7 @@ impl HeldBy {
         }
     }
 
-    fn unknown() -> Self {
+    pub(crate) fn unknown() -> Self {
         Self { pid: 0, since_unix_ms: 0, command: "unknown program".to_owned() }
     }
 

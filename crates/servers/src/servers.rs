@@ -8,7 +8,8 @@ use tokio::time::Instant;
 
 use crate::account::Account;
 use crate::binaries::{defragments, find_redis};
-use crate::error::ServersError;
+use crate::error::{Server, ServersError};
+use crate::in_use::{self, InUse, LeftToStop};
 use crate::layout::Layout;
 use crate::lock::LockFile;
 use crate::options::{RedisPlace, ServersOptions};
@@ -116,6 +117,8 @@ impl PrivateServers {
     /// The first of the two that fails; the other may run, and is adopted at the next call.
     pub async fn start(&self) -> Result<(RedisServer, PostgresServer), ServersError> {
         let _lock = self.lock("starting both servers").await?;
+        in_use::leave(&self.home, Server::Redis, false)?;
+        in_use::leave(&self.home, Server::Postgres, false)?;
         let (redis, postgres) =
             tokio::join!(redis_server::start(&self.home), postgres_server::start(&self.home));
         Ok((redis?, postgres?))
@@ -127,6 +130,7 @@ impl PrivateServers {
     /// See [`ServersError`]; a failed start carries the end of the server's log.
     pub async fn start_redis(&self) -> Result<RedisServer, ServersError> {
         let _lock = self.lock("starting Redis").await?;
+        in_use::leave(&self.home, Server::Redis, false)?;
         redis_server::start(&self.home).await
     }
 
@@ -137,7 +141,43 @@ impl PrivateServers {
     /// See [`ServersError`]; a failed start carries the end of the server's log.
     pub async fn start_postgres(&self) -> Result<PostgresServer, ServersError> {
         let _lock = self.lock("starting PostgreSQL").await?;
+        in_use::leave(&self.home, Server::Postgres, false)?;
         postgres_server::start(&self.home).await
+    }
+
+    /// Works with the servers from now on, whichever run: [`stop_unless_in_use`](Self::stop_unless_in_use) leaves them
+    /// running until [`InUse::leave`].
+    ///
+    /// # Errors
+    /// [`ServersError::LockBusy`]: they are being stopped, for too long.
+    pub async fn in_use(&self) -> Result<InUse, ServersError> {
+        InUse::enter(self).await
+    }
+
+    /// The same, and adopts or starts PostgreSQL for it. One that was started ends with the last who works with it, unless
+    /// a node adopts it meanwhile.
+    ///
+    /// # Errors
+    /// See [`start_postgres`](Self::start_postgres). Nothing that was started is left running.
+    pub async fn start_postgres_in_use(&self) -> Result<(PostgresServer, InUse), ServersError> {
+        let in_use = InUse::enter(self).await?;
+        let started = async {
+            let _lock = self.lock("starting PostgreSQL for a read").await?;
+            if postgres_server::find(&self.home).await?.is_none() {
+                in_use::leave(&self.home, Server::Postgres, true)?;
+            }
+            postgres_server::start(&self.home).await
+        }
+        .await;
+        match started {
+            Ok(server) => Ok((server, in_use)),
+            Err(error) => {
+                if let Err(another) = in_use.leave().await {
+                    tracing::warn!(error = %another, "PostgreSQL, which did not start well, does not stop");
+                }
+                Err(error)
+            }
+        }
     }
 
     /// The running Redis, or `None`; never starts one. Waits while it loads its data.
@@ -167,6 +207,30 @@ impl PrivateServers {
         redis?;
         postgres?;
         Ok(())
+    }
+
+    /// The same, unless somebody works with them (see [`in_use`](Self::in_use)): then `false`, and the last one to leave
+    /// stops them.
+    ///
+    /// # Errors
+    /// [`ServersError::StopTimeout`].
+    pub async fn stop_unless_in_use(&self) -> Result<bool, ServersError> {
+        self.stop_as_left(LeftToStop::BOTH).await
+    }
+
+    pub(crate) async fn stop_what_is_left(&self) -> Result<(), ServersError> {
+        self.stop_as_left(LeftToStop::default()).await.map(drop)
+    }
+
+    async fn stop_as_left(&self, more: LeftToStop) -> Result<bool, ServersError> {
+        let _lock = self.lock("stopping servers").await?;
+        let Some((left, alone)) = in_use::to_stop(&self.home, more)? else { return Ok(false) };
+        let redis = if left.redis { redis_server::stop(&self.home).await } else { Ok(false) };
+        let postgres = if left.postgres { postgres_server::stop(&self.home).await } else { Ok(false) };
+        redis?;
+        postgres?;
+        alone.done(&self.home)?;
+        Ok(true)
     }
 
     /// Stops Redis gracefully; `false` when none ran. With the durable profile all its data are on disk when this
@@ -207,7 +271,6 @@ impl PrivateServers {
         self.lock("preparing data for tests").await
     }
 
-    #[cfg(feature = "testing")]
     pub(crate) fn home(&self) -> &Home {
         &self.home
     }

@@ -77,6 +77,12 @@ impl ErrorKind {
         }
     }
 
+    /// What a failure of the driver is.
+    #[must_use]
+    pub fn of_driver(error: &tokio_postgres::Error) -> Self {
+        classify(error)
+    }
+
     /// A short, stable name for machines.
     #[must_use]
     pub fn name(self) -> &'static str {

@@ -1,5 +1,7 @@
 //! Failures of the two tiers as one, and the one function that decides what to do about each.
 
+use std::fmt;
+
 use forebay_fast::{FastError, FastErrorKind};
 use forebay_ledger::ids::{BlockId, Height};
 use forebay_ledger::refusal::Refusal;
@@ -26,6 +28,14 @@ pub enum StoreError {
     /// A height that cannot be gone back to, or waited for. Nothing was changed.
     #[error("{0}")]
     Request(String),
+    /// A server that a chain must not be entrusted to as it is set up. Nothing was changed.
+    #[error("{problem}")]
+    Configuration {
+        /// What is wrong with it.
+        problem: String,
+        /// What to change.
+        remedy: String,
+    },
     /// Somebody else holds the chain.
     #[error("{0}")]
     Held(String),
@@ -45,6 +55,16 @@ pub enum StoreError {
     /// The guard stopped the node: the slow tier is too far behind.
     #[error("{0}")]
     TooFarBehind(String),
+    /// A server was away for longer than it is waited for, in the middle of something that cannot be put off.
+    #[error("{tier} was away for {waited_s} s, and nothing can go on without it: {cause}")]
+    Away {
+        /// Which.
+        tier: Tier,
+        /// For how long.
+        waited_s: u64,
+        /// What the last attempt failed with.
+        cause: String,
+    },
     /// It was asked to stop while this was waited for.
     #[error(
         "the node was asked to stop while it waited for a server; the next start knows whether this was accepted"
@@ -59,6 +79,24 @@ pub enum StoreError {
     /// A failure of the slow tier.
     #[error("{0}")]
     Slow(#[from] SlowError),
+}
+
+/// One of the two tiers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tier {
+    /// Redis.
+    Fast,
+    /// PostgreSQL.
+    Slow,
+}
+
+impl fmt::Display for Tier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Fast => "Redis",
+            Self::Slow => "PostgreSQL",
+        })
+    }
 }
 
 fn at_height(height: Option<Height>) -> String {
@@ -88,7 +126,9 @@ pub fn decide(error: &StoreError) -> Decision {
         | StoreError::Disagreement(_)
         | StoreError::Poison { .. }
         | StoreError::TooFarBehind(_)
+        | StoreError::Configuration { .. }
         | StoreError::Held(_)
+        | StoreError::Away { .. }
         | StoreError::Stopping
         | StoreError::Stopped(_) => Decision::Stop,
         StoreError::Refused(_) | StoreError::OtherBranch { .. } | StoreError::Request(_) => Decision::Refuse,
@@ -124,19 +164,20 @@ impl StoreError {
             Self::Refused(refusal) => refusal.code(),
             Self::OtherBranch { .. } => "other-branch",
             Self::Request(_) => "request",
+            Self::Configuration { .. } => "configuration",
             Self::Held(_) => "held",
             Self::Disagreement(_) => "disagreement",
             Self::Poison { .. } => "poison",
             Self::TooFarBehind(_) => "too-far-behind",
             Self::Stopping | Self::Stopped(_) => "stopped",
-            Self::Fast(_) => "redis",
-            Self::Slow(_) => "postgres",
+            Self::Fast(_) | Self::Away { tier: Tier::Fast, .. } => "redis",
+            Self::Slow(_) | Self::Away { tier: Tier::Slow, .. } => "postgres",
         }
     }
 
     /// What the operator can do, one sentence.
     #[must_use]
-    pub fn remedy(&self) -> &'static str {
+    pub fn remedy(&self) -> &str {
         match self {
             Self::Refused(Refusal::PreviousBlock { .. }) => {
                 "Send the blocks before it first; to follow another branch, take blocks back with `forebay pop`."
@@ -148,6 +189,7 @@ impl StoreError {
                 "Take blocks back with `forebay pop --to-height`, then apply the other branch."
             }
             Self::Request(_) => "Check the request.",
+            Self::Configuration { remedy, .. } => remedy,
             Self::Held(_) => "Stop the other node first, or work beside it with the commands that only read.",
             Self::Disagreement(_) => "Run `forebay verify --deep` to find what differs.",
             Self::Poison { .. } => {
@@ -157,6 +199,10 @@ impl StoreError {
             }
             Self::TooFarBehind(_) => {
                 "Make PostgreSQL work again, then start the node; the message says what the next start does."
+            }
+            Self::Away { .. } => {
+                "See why that server is away (its log, its disk), and start the node again: what was accepted is still in Redis \
+                 or PostgreSQL."
             }
             Self::Stopping | Self::Stopped(_) => {
                 "Start it again; what was accepted is still in Redis or PostgreSQL."

@@ -13,7 +13,7 @@ use forebay_fast::{FastErrorKind, State};
 use forebay_slow::{Position as SlowPosition, SlowWriter};
 
 use crate::drain::{check_contiguous, check_overlap, operations_of};
-use crate::error::{Decision, StoreError, decide};
+use crate::error::{Decision, StoreError, Tier, decide};
 use crate::giving_up::{entries_since, tip_after};
 use crate::kept::KeptOperations;
 use crate::owner::{Flight, Owner, Unsynced};
@@ -148,7 +148,7 @@ impl Owner {
     /// A pause before the next try, if the failure may pass and the time is not up.
     ///
     /// # Errors
-    /// Stopping: somebody asked for it. The failure: it will not pass. Stopped: it took too long to.
+    /// Stopping: somebody asked for it. The failure: it will not pass. Away: it took too long to.
     pub(crate) async fn bear(
         &self,
         error: StoreError,
@@ -159,7 +159,9 @@ impl Owner {
             return Err(error);
         }
         if since.elapsed() > self.options.limits.no_progress_max {
-            return Err(StoreError::Stopped(error.to_string()));
+            let tier = if matches!(error, StoreError::Fast(_)) { Tier::Fast } else { Tier::Slow };
+            let (waited_s, cause) = (since.elapsed().as_secs(), error.to_string());
+            return Err(StoreError::Away { tier, waited_s, cause });
         }
         tracing::warn!(%error, "trying again");
         let pause = async {

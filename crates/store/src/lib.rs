@@ -10,6 +10,7 @@
 mod account_cache;
 mod awake;
 mod drain;
+mod entrusted;
 mod error;
 mod gap;
 mod giving_up;
@@ -35,7 +36,8 @@ pub mod verify;
 mod write_log;
 mod writer;
 
-pub use error::{Decision, StoreError, decide};
+pub use entrusted::{keeps_commits, lead_to_one_server};
+pub use error::{Decision, StoreError, Tier, decide};
 pub use guard::{Guard, Lag, Overrun, Verdict};
 pub use latency::Quantiles;
 pub use node::{Node, Running};

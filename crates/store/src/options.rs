@@ -41,6 +41,9 @@ pub struct NodeOptions {
     pub on_hard_limit: OnHardLimit,
     /// What the memory plan gives Redis right after the load, bytes: shown beside what it uses. 0: nobody planned.
     pub memory_planned_bytes: u64,
+    /// True: a PostgreSQL that does not flush what it answers is good enough. For tests alone, whose servers are thrown away:
+    /// no setting and no flag of the program leads here.
+    pub postgres_may_forget: bool,
     /// Where every attempt of the Syncer is written down, beside the table in PostgreSQL.
     pub write_log: Option<Arc<WriteLog>>,
 }

@@ -394,7 +394,11 @@ fn told_again(error: &StoreError) -> StoreError {
     match error {
         StoreError::TooFarBehind(message) => StoreError::TooFarBehind(message.clone()),
         StoreError::Held(message) => StoreError::Held(message.clone()),
+        StoreError::Away { tier, waited_s, cause } => {
+            StoreError::Away { tier: *tier, waited_s: *waited_s, cause: cause.clone() }
+        }
         StoreError::Stopping => StoreError::Stopping,
+        StoreError::Stopped(message) => StoreError::Stopped(message.clone()),
         other => StoreError::Stopped(other.to_string()),
     }
 }

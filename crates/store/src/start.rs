@@ -15,6 +15,7 @@ use forebay_slow::{ErrorKind as SlowErrorKind, SlowReader, SlowWriter};
 use tokio::sync::Notify;
 
 use crate::drain::Drain;
+use crate::entrusted::{keeps_commits, lead_to_one_database, lead_to_one_server};
 use crate::error::{Decision, StoreError, decide};
 use crate::kept::KeptOperations;
 use crate::options::NodeOptions;
@@ -188,7 +189,12 @@ fn order_failed(path: &Path, error: &std::io::Error) -> StoreError {
 }
 
 async fn set_up(options: &NodeOptions, told: &Told<'_>) -> Result<(), StoreError> {
+    let asks = options.setup.as_ref().map_or(&options.postgres, |setup| &setup.admin);
+    if !options.postgres_may_forget {
+        patiently(options, told, async || keeps_commits(asks).await).await?;
+    }
     let Some(setup) = &options.setup else { return Ok(()) };
+    patiently(options, told, async || lead_to_one_server(setup, &options.postgres).await).await?;
     let parameters = ChainParameters::new(&options.profile, &options.genesis);
     patiently(options, told, async || {
         prepare(&setup.admin, &setup.names, &setup.passwords).await?;
@@ -196,7 +202,8 @@ async fn set_up(options: &NodeOptions, told: &Told<'_>) -> Result<(), StoreError
         owner.dbname(&setup.names.database);
         Ok(migrate(&owner, &setup.names, &parameters).await?)
     })
-    .await
+    .await?;
+    patiently(options, told, async || lead_to_one_database(setup, &options.postgres).await).await
 }
 
 /// What breaks a promise stops the start.

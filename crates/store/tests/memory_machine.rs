@@ -238,6 +238,42 @@ fn maxmemory_of_a_private_server_holds_the_plan_and_no_more_than_the_machine_has
 }
 
 #[test]
+fn in_a_small_control_group_maxmemory_is_what_a_load_takes_and_never_more_than_there_is_room_for() {
+    let in_group = |limit_bytes: u64| {
+        plan(|inputs| {
+            let (file, used_bytes) = ("memory.max".into(), 10 * MIB);
+            inputs.machine.as_mut().unwrap().cgroup =
+                Some(forebay_store::memory::Cgroup { file, limit_bytes, used_bytes });
+        })
+    };
+    let needed = plan(|_| {}).needed_bytes;
+    // All of it is held back for the node; a load fits in all the same.
+    let small = in_group(needed * 4);
+    assert_eq!((small.available_bytes, small.is_sufficient(), small.can_be_loaded()), (0, false, true));
+    let maxmemory = small.maxmemory_bytes();
+    assert!(maxmemory > needed + 24 * MIB, "buffers of a load count, too: {maxmemory}, {needed}");
+    assert!(maxmemory <= needed * 4 - 10 * MIB, "no more than the group allows: {maxmemory}, {needed}");
+    // Redis itself fits in, with nothing beside it.
+    let tight = in_group(needed + needed / 8 + 10 * MIB);
+    assert!(tight.can_be_loaded());
+    assert!(tight.maxmemory_bytes() >= needed && tight.maxmemory_bytes() <= needed + needed / 8);
+    // Too small for the chain: no number would help.
+    let hopeless = in_group(needed + 10 * MIB);
+    assert!(!hopeless.can_be_loaded());
+    assert!(hopeless.maxmemory_bytes() <= needed);
+    assert_eq!(in_group(10 * MIB).maxmemory_bytes(), 1, "0 would be no limit");
+}
+
+#[test]
+fn whoever_sets_maxmemory_says_how_much_may_be_loaded() {
+    let set = plan(|inputs| {
+        inputs.machine.as_mut().unwrap().available_bytes = MIB;
+        inputs.redis.maxmemory_bytes = GIB;
+    });
+    assert!(!set.is_sufficient() && set.can_be_loaded());
+}
+
+#[test]
 fn nobody_knows_the_machine_of_a_distant_redis_but_itself() {
     let distant = plan(|inputs| {
         inputs.machine = None;

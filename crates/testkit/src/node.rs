@@ -42,6 +42,7 @@ impl Bench {
     /// Fresh servers, set up as asked.
     pub async fn with(test: TestOptions, profile: Arc<NetworkProfile>, genesis: Arc<Block>) -> Self {
         let names = Names::with_prefix("forebay");
+        let postgres_may_forget = !test.postgres_fsync;
         let servers = TestServers::with(TestOptions {
             postgres_roles: vec![names.writer.clone(), names.reader.clone()],
             ..test
@@ -66,6 +67,7 @@ impl Bench {
             connect_timeout: Some(Duration::from_secs(20)),
             rollback_dir: None,
             on_hard_limit: OnHardLimit::default(),
+            postgres_may_forget,
             write_log: None,
             memory_planned_bytes: 0,
         };

@@ -58,8 +58,6 @@ impl Servers {
         let names = Names::with_prefix("forebay");
         let mut options = ServersOptions::new(root.join("servers"));
         options.redis = RedisOptions { profile, ..RedisOptions::default() };
-        // Killed processes lose nothing that was written; only a machine's crash would need the flush.
-        options.postgres.fsync = false;
         options.postgres.shared_buffers_bytes = Some(32 << 20);
         options.postgres.roles = vec![names.writer.clone(), names.reader.clone()];
         let small = [("min_wal_size", "32MB"), ("max_wal_size", "128MB"), ("deadlock_timeout", "200ms")];

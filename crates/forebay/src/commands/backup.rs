@@ -28,9 +28,10 @@ pub async fn save(context: &Context, args: BackupArgs) -> anyhow::Result<i32> {
     let outcome = async {
         let config = match &context.home.brought {
             Brought::Private => {
+                // A node may be starting it.
+                reads.postgres().await?;
                 let servers = context.home.private_servers().await?;
-                let postgres = servers.running_postgres().await?.context("PostgreSQL is gone")?;
-                private_admin(&context.home, &postgres)?
+                private_admin(&context.home, &servers.running_postgres().await?.ok_or_else(gone)?)?
             }
             // The writer may read everything that is dumped.
             Brought::Yours(_) => reads.postgres().await?,
@@ -55,6 +56,15 @@ pub async fn save(context: &Context, args: BackupArgs) -> anyhow::Result<i32> {
         )
     })?;
     Ok(Exit::Success as i32)
+}
+
+fn gone() -> Told {
+    Told::new(
+        Exit::Unavailable,
+        "postgres",
+        "the private PostgreSQL ended a moment ago",
+        "See `forebay status`, and try again.",
+    )
 }
 
 /// What the snapshot holds.

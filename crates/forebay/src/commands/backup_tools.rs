@@ -65,6 +65,7 @@ pub async fn rows_about(client: &Client) -> anyhow::Result<u64> {
 }
 
 /// What tells how far a tool is.
+#[derive(Clone, Copy)]
 pub enum Watched<'a> {
     /// The server counts rows that COPY has done; about so many in all.
     Rows {
@@ -87,6 +88,10 @@ pub async fn run(
     mut command: Command,
     watched: Watched<'_>,
 ) -> anyhow::Result<()> {
+    let server = match watched {
+        Watched::Rows { client, .. } => Some(client),
+        Watched::File(_) => None,
+    };
     let mut child = command.spawn().with_context(|| format!("starting {name}"))?;
     let mut said = Vec::new();
     let mut stderr = child.stderr.take();
@@ -109,6 +114,15 @@ pub async fn run(
         return Ok(());
     }
     let said = String::from_utf8_lossy(&said).trim().to_owned();
+    let is_server_gone = match server {
+        Some(client) => client.batch_execute("").await.is_err(),
+        None => false,
+    };
+    if is_server_gone {
+        let message = format!("PostgreSQL went away while {name} was working; it ended with {status}: {said}");
+        let remedy = "Nothing was changed. See why the server stopped (its log), and try again.";
+        return Err(Told::new(Exit::Unavailable, "postgres", message, remedy).into());
+    }
     Err(Told::new(
         Exit::Refused,
         "backup",

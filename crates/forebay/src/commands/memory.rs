@@ -12,8 +12,8 @@ use tokio_postgres::Config;
 use super::Context;
 use crate::args::MemoryArgs;
 use crate::chain::Chain;
-use crate::exit::Exit;
-use crate::home::{Brought, Home, command_words, host_name};
+use crate::exit::{Exit, Told};
+use crate::home::{Brought, Home, MEASURING, command_words, host_name};
 use crate::planning::{self, KnownRedis};
 use crate::reads::{Reads, connect_fast};
 
@@ -70,7 +70,10 @@ async fn look(
             }
             (Brought::Private, Some(fast)) => {
                 let servers = home.private_servers().await?;
-                let redis = servers.running_redis().await?.context("the node's Redis is gone")?;
+                let redis = servers.running_redis().await?.ok_or_else(|| {
+                    let message = "the node's Redis ended a moment ago";
+                    Told::new(Exit::Unavailable, "redis", message, "See `forebay status`, and try again.")
+                })?;
                 measure_on(context, &redis.redis_url(), chain, postgres, fast).await?;
             }
             (Brought::Private, None) => measure_alone(context, chain, postgres).await?,
@@ -138,7 +141,7 @@ async fn measure_on(
 /// Without a node the private Redis is started for it, under the data directory's lock.
 async fn measure_alone(context: &Context, chain: &Chain, postgres: Option<&Config>) -> anyhow::Result<()> {
     let home = &context.home;
-    let _lock = home.lock(&command_words("memory --measure")).await?;
+    let _lock = home.lock(&command_words(MEASURING))?;
     let servers = home.private_servers().await?;
     let redis = servers.start_redis().await?;
     let outcome = async {

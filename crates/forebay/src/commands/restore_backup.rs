@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use forebay_fast::{FastTier, Holder};
 use forebay_servers::{PrivateServers, postgres_tool};
 use forebay_slow::setup::{ChainParameters, Names, migrate, prepare};
-use forebay_store::{Setup, StoreError};
+use forebay_store::{Setup, StoreError, keeps_commits, lead_to_one_server};
 use indicatif::HumanCount;
 use serde_json::json;
 use tokio_postgres::{Client, Config};
@@ -21,23 +21,37 @@ use crate::chain::Chain;
 use crate::exit::{Exit, Told};
 use crate::home::{Brought, command_words, host_name};
 use crate::reads::connect_fast;
-use crate::session::{Patience, Session};
+use crate::session::{Patience, Session, stop_if_nothing_is_lost};
 
 /// Runs the command.
 pub async fn run(context: &Context, args: RestoreBackupArgs) -> anyhow::Result<i32> {
     let chain = Chain::load(&context.home.settings)?;
     let program = postgres_tool(&context.home.binaries(), "pg_restore").await?;
     look_into(&program, &args.file).await?;
-    let before = {
-        let _lock = context.home.lock(&command_words("restore-backup")).await?;
-        let private = match &context.home.brought {
-            Brought::Private => Some(context.home.private_servers().await?),
-            Brought::Yours(_) => None,
-        };
-        let place = Place::find(context, private.as_ref()).await?;
-        place.put_back(context, &chain, &program, &args).await?
+    let private = match &context.home.brought {
+        Brought::Private => Some(context.home.private_servers().await?),
+        Brought::Yours(_) => None,
     };
-    let session = start(context, &chain).await?;
+    let before = {
+        let _lock = context.home.lock(&command_words("restore-backup"))?;
+        match put_back(context, &chain, private.as_ref(), &program, &args).await {
+            Ok(before) => before,
+            Err(error) => {
+                stop_after_failure(private.as_ref(), context).await;
+                return Err(error);
+            }
+        }
+    };
+    let session = match start(context, &chain).await {
+        Ok(session) => session,
+        Err(error) => {
+            // Whoever came in between has the servers.
+            if let Ok(_lock) = context.home.lock(&command_words("restore-backup")) {
+                stop_after_failure(private.as_ref(), context).await;
+            }
+            return Err(error);
+        }
+    };
     let (fast, postgres) = (session.node.fast().clone(), session.connections.postgres.clone());
     let compared = super::verify::compare(context, &chain, fast, postgres, !args.quick).await;
     let admin = session.connections.setup.as_ref().map(|setup| setup.admin.clone());
@@ -46,8 +60,10 @@ pub async fn run(context: &Context, args: RestoreBackupArgs) -> anyhow::Result<i
         Err(error) => return Err(session.stop_after(error).await),
     };
     let is_good = verification.findings_total == 0;
-    if let (true, Some(admin), Some(before)) = (is_good, &admin, &before) {
-        drop_database(&connect(admin).await?, before).await?;
+    if let (true, Some(admin), Some(before)) = (is_good, &admin, &before)
+        && let Err(error) = give_up(admin, before).await
+    {
+        return Err(session.stop_after(error).await);
     }
     let tip = session.node.progress().tip;
     session.stop().await?;
@@ -71,6 +87,25 @@ pub async fn run(context: &Context, args: RestoreBackupArgs) -> anyhow::Result<i
         ),
     })?;
     Ok(if is_good { Exit::Success } else { Exit::Verification } as i32)
+}
+
+async fn put_back(
+    context: &Context,
+    chain: &Chain,
+    private: Option<&PrivateServers>,
+    program: &Path,
+    args: &RestoreBackupArgs,
+) -> anyhow::Result<Option<String>> {
+    let place = Place::find(context, private).await?;
+    place.put_back(context, chain, program, args).await
+}
+
+/// No private server is left running by what failed.
+async fn stop_after_failure(private: Option<&PrivateServers>, context: &Context) {
+    let Some(servers) = private else { return };
+    if let Err(error) = stop_if_nothing_is_lost(servers, &context.screen).await {
+        tracing::warn!(error = format!("{error:#}"), "the private servers did not stop");
+    }
 }
 
 /// Looks into the file before anything is touched.
@@ -101,18 +136,23 @@ struct Place {
 impl Place {
     async fn find(context: &Context, private: Option<&PrivateServers>) -> anyhow::Result<Self> {
         let setup = match (&context.home.brought, private) {
-            (Brought::Yours(connections), _) => connections.setup.clone().ok_or_else(|| {
-                Told::configuration(
-                    "a backup needs an administrator of PostgreSQL to make its database",
-                    "Give --postgres-admin-url.",
-                )
-            })?,
+            (Brought::Yours(connections), _) => {
+                let setup = connections.setup.clone().ok_or_else(|| {
+                    Told::configuration(
+                        "a backup needs an administrator of PostgreSQL to make its database",
+                        "Give --postgres-admin-url.",
+                    )
+                })?;
+                lead_to_one_server(&setup, &connections.postgres).await?;
+                setup
+            }
             (Brought::Private, Some(servers)) => {
                 let postgres = servers.start_postgres().await?;
                 context.home.private_setup(&postgres)?
             }
             (Brought::Private, None) => anyhow::bail!("private servers were not opened"),
         };
+        keeps_commits(&setup.admin).await?;
         Ok(Self { setup })
     }
 
@@ -219,7 +259,7 @@ async fn start(context: &Context, chain: &Chain) -> anyhow::Result<Session> {
     };
     match attempt().await {
         Err(error) if is_disagreement(&error) => {
-            context.screen.say("what Redis has does not go on where the backup ends: it is dropped, and restored from PostgreSQL");
+            context.screen.warn("what Redis has does not go on where the backup ends: it is dropped, and restored from PostgreSQL");
             empty_redis(context, chain).await?;
             attempt().await
         }
@@ -233,7 +273,7 @@ fn is_disagreement(error: &anyhow::Error) -> bool {
 
 async fn empty_redis(context: &Context, chain: &Chain) -> anyhow::Result<()> {
     let home = &context.home;
-    let _lock = home.lock(&command_words("restore-backup")).await?;
+    let _lock = home.lock(&command_words("restore-backup"))?;
     let (url, private) = match &home.brought {
         Brought::Yours(connections) => (connections.redis_url.clone(), None),
         Brought::Private => {
@@ -252,6 +292,10 @@ async fn empty_redis(context: &Context, chain: &Chain) -> anyhow::Result<()> {
         servers.stop_redis().await?;
     }
     Ok(())
+}
+
+async fn give_up(admin: &Config, before: &str) -> anyhow::Result<()> {
+    drop_database(&connect(admin).await?, before).await
 }
 
 async fn has_database(admin: &Client, name: &str) -> anyhow::Result<bool> {

@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::time::Instant;
 
-use anyhow::Context as _;
 use forebay_store::Phase;
 use serde_json::json;
 
@@ -16,7 +15,7 @@ use crate::http::Listeners;
 use crate::notify::service_manager;
 use crate::observe::{Listener, Observed};
 use crate::output::print;
-use crate::session::{Patience, Session};
+use crate::session::{Patience, Session, of_end};
 
 /// Runs the command.
 pub async fn run(context: &Context, args: RunArgs) -> anyhow::Result<i32> {
@@ -92,7 +91,7 @@ pub async fn run(context: &Context, args: RunArgs) -> anyhow::Result<i32> {
     }
     if let Some(ended) = ended {
         // Nobody asked it to: servers stay for the next start.
-        ended.context("the node stopped by itself")?;
+        of_end(ended, "the node stopped by itself")?;
         return Ok(Exit::Stopped as i32);
     }
     screen.say("draining what is accepted to PostgreSQL, then stopping");

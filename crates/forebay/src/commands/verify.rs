@@ -36,7 +36,10 @@ pub async fn run(context: &Context, args: VerifyArgs) -> anyhow::Result<i32> {
 async fn beside_node(context: &Context, deep: bool) -> anyhow::Result<Verification> {
     let reads = Reads::open(&context.home, &context.screen).await?;
     let outcome = match &reads.fast {
-        Some(fast) => compare(context, &reads.chain, fast.clone(), reads.postgres().await?, deep).await,
+        Some(fast) => match reads.postgres().await {
+            Ok(postgres) => compare(context, &reads.chain, fast.clone(), postgres, deep).await,
+            Err(error) => Err(error),
+        },
         None => Err(Told::new(
             Exit::Unavailable,
             "not-ready",

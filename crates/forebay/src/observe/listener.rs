@@ -1,9 +1,9 @@
 //! The listener: three paths, for monitors on a network that is trusted. It answers from the first moment of a start to
 //! the end of the process.
 
+use std::io;
 use std::net::SocketAddr;
 
-use anyhow::Context as _;
 use axum::Json;
 use axum::Router;
 use axum::extract::State;
@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 
 use super::Observed;
 use super::export::Export;
+use crate::exit::Told;
 
 /// Prometheus' text format.
 const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -39,9 +40,8 @@ impl Listener {
     /// # Errors
     /// The address cannot be listened on.
     pub async fn start(address: SocketAddr, observed: Observed) -> anyhow::Result<Self> {
-        let doing = || format!("listening for monitors on {address} (metrics_listen)");
-        let listener = TcpListener::bind(address).await.with_context(doing)?;
-        let address = listener.local_addr().with_context(doing)?;
+        let listener = TcpListener::bind(address).await.map_err(|error| cannot_listen(address, &error))?;
+        let address = listener.local_addr().map_err(|error| cannot_listen(address, &error))?;
         let shown = Shown { observed, export: Export::default() };
         let router = Router::new()
             .route("/", get(index))
@@ -62,6 +62,28 @@ impl Drop for Listener {
     fn drop(&mut self) {
         self.task.abort();
     }
+}
+
+/// The settings are what can be changed about it.
+fn cannot_listen(address: SocketAddr, error: &io::Error) -> Told {
+    let port = address.port();
+    let remedy = match error.kind() {
+        io::ErrorKind::AddrInUse => format!(
+            "Another program listens on port {port} (`ss -ltnp 'sport = :{port}'` names it): stop it, or choose another port with \
+             --metrics-listen or metrics_listen."
+        ),
+        io::ErrorKind::AddrNotAvailable => format!(
+            "This machine has no address {} (`ip addr` names those that it has): give one of them, or 0.0.0.0 or [::] for all, \
+             with --metrics-listen or metrics_listen.",
+            address.ip()
+        ),
+        io::ErrorKind::PermissionDenied => format!(
+            "Port {port} needs a right that this account does not have: choose one from 1024 on with --metrics-listen or \
+             metrics_listen."
+        ),
+        _ => "Choose another address with --metrics-listen or metrics_listen.".to_owned(),
+    };
+    Told::configuration(format!("listening for monitors on {address} (metrics_listen): {error}"), remedy)
 }
 
 async fn index() -> &'static str {

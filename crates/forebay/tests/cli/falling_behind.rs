@@ -207,7 +207,7 @@ fn private_servers_that_die_are_started_again_under_the_node() {
         });
     }
     node.end(Signal::TERM).with_code(0).says("stopped at height 16");
-    assert_eq!(place.server_pids(), None, "and none is started after the end");
+    place.assert_no_server();
     place.run(&["verify", "--deep"]).with_code(0);
 }
 
@@ -268,4 +268,24 @@ fn status_is_told_within_its_time_beside_servers_that_stand_still() {
     assert!(took.as_secs() < 30, "it took {took:?}");
     logged.with_code(4).says("does not answer within");
     node.end(Signal::TERM).with_code(0);
+}
+
+#[test]
+fn a_deep_take_back_without_postgres_ends_with_the_code_of_a_server_that_is_away_and_says_so_once() {
+    let Some(place) = Place::new() else { return };
+    place.replay("first", &place.blocks()[1..10]);
+    // After a start Redis has no undo records: PostgreSQL has to take the blocks back.
+    let node = place.start_node_with(&[IMPATIENT]);
+    let mut feed = node.connect();
+    let away = place.postgres_away();
+    let answer = feed.ask(r#"{"op":"pop","count":5}"#);
+    assert_eq!(answer["error"]["kind"], "postgres", "{answer}");
+    let ended = node.ended().with_code(4);
+    for told in [answer["error"]["message"].as_str().unwrap(), ended.stderr.lines().last().unwrap()] {
+        assert_eq!(told.matches("PostgreSQL was away for").count(), 1, "{told}");
+        assert_eq!(told.matches("stopped").count(), told.matches("the node stopped by itself").count(), "{told}");
+    }
+    drop(away);
+    // Nothing was done, and nothing is lost.
+    assert_eq!(place.run(&["pop", "--count", "5", "--json"]).with_code(0).json()["height"], 5);
 }

@@ -1,11 +1,11 @@
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Stdio;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::support::{Place, asking};
+use crate::support::{Place, asking, ends_by};
 
 #[test]
 fn a_socket_answers_each_line_in_order_and_goes_on_after_errors() {
@@ -47,7 +47,7 @@ fn a_socket_answers_each_line_in_order_and_goes_on_after_errors() {
     let socket = node.socket.clone();
     node.end(Signal::TERM).with_code(0).says("stopped at height 39");
     assert!(!socket.exists());
-    assert_eq!(place.server_pids(), None);
+    place.assert_no_server();
     assert_eq!(place.run(&["status", "--json"]).with_code(0).json()["slow"]["height"], 39);
 }
 
@@ -75,6 +75,31 @@ fn stdin_is_answered_on_stdout_and_its_end_stops_the_node_in_order() {
     let heights: Vec<_> = answers.iter().map(|answer| answer["height"].as_u64().unwrap()).collect();
     assert_eq!(heights, [4, 5, 6, 7, 8], "answers and nothing else on stdout");
     assert_eq!(place.run(&["status", "--json"]).json()["slow"]["height"], 8);
+}
+
+#[test]
+fn a_signal_stops_a_node_whose_stdin_stays_open() {
+    let Some(place) = Place::new() else { return };
+    let blocks = place.blocks();
+    place.replay("blocks.jsonl", &blocks[..3]);
+    for (signal, block) in [(Signal::TERM, &blocks[3]), (Signal::INT, &blocks[4])] {
+        let mut child = place
+            .command(&["run", "--feed", "-"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut answers = BufReader::new(child.stdout.take().unwrap());
+        writeln!(child.stdin.as_mut().unwrap(), "{}", asking(block)).unwrap();
+        let mut answer = String::new();
+        answers.read_line(&mut answer).unwrap();
+        assert!(answer.contains("\"accepted\":true"), "{answer}");
+        // It waits for the next line.
+        ends_by(signal, child).with_code(0).says("all of it durable");
+        place.assert_no_server();
+    }
+    assert_eq!(place.run(&["status", "--json"]).json()["slow"]["height"], 5);
 }
 
 #[test]

@@ -61,7 +61,7 @@ fn servers_outlive_a_killed_node_and_are_adopted_with_all_that_was_accepted() {
     let mut feed = node.connect();
     assert_eq!(feed.ask(&asking(&blocks[60]))["height"], 61);
     node.end(Signal::TERM).with_code(0);
-    assert_eq!(place.server_pids(), None);
+    place.assert_no_server();
     assert_eq!(place.replay("all.jsonl", &blocks[..70])["blocks"], 9);
 }
 

@@ -49,7 +49,7 @@ fn the_log_shows_and_filters_what_was_committed_with_and_without_a_node() {
     node.end(Signal::TERM).with_code(0);
     let without = place.run(&["log", "--json"]).with_code(0).says("PostgreSQL alone").json();
     assert_eq!(without, newest);
-    assert_eq!(place.server_pids(), None);
+    place.assert_no_server();
 
     place.run(&["log", "--since", "yesterday"]).with_code(1).says("--since yesterday").says("15min");
     place.run(&["log", "--limit", "0"]).with_code(2);
@@ -132,5 +132,5 @@ fn a_write_log_that_cannot_be_opened_is_told_before_anything_is_started() {
     let stderr = String::from_utf8(ended.stderr).unwrap();
     assert_eq!(ended.status.code(), Some(3), "{stderr}");
     assert!(stderr.contains("/dev/null/log"), "{stderr}");
-    assert_eq!(place.server_pids(), None);
+    place.assert_no_server();
 }

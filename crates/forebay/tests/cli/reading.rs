@@ -15,7 +15,7 @@ fn without_a_node_postgres_answers_alone_says_so_and_is_stopped() {
     assert_eq!(block["blockSignature"], reference["blockSignature"]);
     let same = place.run(&["block", reference["id"].as_str().unwrap(), "--json"]).with_code(0).json();
     assert_eq!(same, block);
-    assert_eq!(place.server_pids(), None);
+    place.assert_no_server();
 
     let transaction = &reference["transactions"][0];
     let id = transaction["id"].as_str().unwrap();
@@ -50,7 +50,7 @@ fn without_a_node_postgres_answers_alone_says_so_and_is_stopped() {
     assert_eq!(ranks, [json!(2), json!(3)]);
     let status = place.run(&["status", "--json"]).with_code(0).json();
     assert_eq!((&status["running"], &status["slow"]["height"]), (&json!(false), &json!(150)));
-    assert_eq!(place.server_pids(), None);
+    place.assert_no_server();
 }
 
 #[test]
@@ -89,7 +89,7 @@ fn readers_at_the_same_time_share_the_server_and_the_last_one_stops_it() {
             assert_eq!(reader.join().unwrap().with_code(0).json()["height"], height);
         }
     });
-    assert_eq!(place.server_pids(), None);
+    place.assert_no_server();
     // A writer that comes while a reader is stopping the server waits for it.
     std::thread::scope(|scope| {
         let reader = scope.spawn(|| place.run(&["block", "1"]));
@@ -98,7 +98,7 @@ fn readers_at_the_same_time_share_the_server_and_the_last_one_stops_it() {
         writer.join().unwrap().with_code(0);
     });
     assert_eq!(place.run(&["status", "--json"]).json()["slow"]["height"], 9);
-    assert_eq!(place.server_pids(), None);
+    place.assert_no_server();
 }
 
 #[test]
@@ -115,6 +115,6 @@ fn whoever_reads_our_output_may_stop_reading() {
         drop(child.stdout.take());
         let output = child.wait_with_output().unwrap();
         assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
-        assert_eq!(place.server_pids(), None);
+        place.assert_no_server();
     }
 }

@@ -51,7 +51,7 @@ fn the_reference_chain_gives_the_reference_state_in_both_tiers_and_a_second_repl
     let verified = place.run(&["verify", "--deep", "--json"]).with_code(0).json();
     assert_eq!((&verified["ok"], &verified["findings"]), (&json!(true), &json!([])));
     assert_eq!((&verified["height"], &verified["accounts"]), (&json!(420), &json!(619)));
-    assert_eq!(place.server_pids(), None, "private servers are stopped after a graceful end");
+    place.assert_no_server();
 }
 
 #[test]
@@ -239,5 +239,5 @@ fn an_interrupted_replay_keeps_what_was_accepted_and_says_so() {
     assert_eq!(output.status.code(), Some(130), "{}", String::from_utf8_lossy(&output.stderr));
     let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((&summary["durableHeight"], &summary["error"]["kind"]), (&json!(3), &json!("interrupted")));
-    assert_eq!(place.server_pids(), None, "the servers are stopped");
+    place.assert_no_server();
 }

@@ -156,12 +156,32 @@ impl Place {
         away
     }
 
-    /// Process ids of the private Redis and PostgreSQL, as their own files name them.
+    /// Process ids of the private Redis and PostgreSQL.
     pub fn server_pids(&self) -> Option<(i32, i32)> {
-        let first_number = |path: PathBuf| fs::read_to_string(path).ok()?.lines().next()?.trim().parse().ok();
-        let redis = first_number(self.data_dir().join("redis/redis.pid"))?;
-        let postgres = first_number(self.data_dir().join("postgres/data/postmaster.pid"))?;
-        (is_alive(redis) && is_alive(postgres)).then_some((redis, postgres))
+        Some((self.redis_pid()?, self.postgres_pid()?))
+    }
+
+    /// Neither runs.
+    #[track_caller]
+    pub fn assert_no_server(&self) {
+        let running = (self.redis_pid(), self.postgres_pid());
+        assert_eq!(running, (None, None), "private Redis and PostgreSQL are left behind");
+    }
+
+    /// Process id of the private Redis.
+    pub fn redis_pid(&self) -> Option<i32> {
+        self.server_pid("redis/redis.pid")
+    }
+
+    /// Process id of the private PostgreSQL.
+    pub fn postgres_pid(&self) -> Option<i32> {
+        self.server_pid("postgres/data/postmaster.pid")
+    }
+
+    /// As the server's own file names it.
+    fn server_pid(&self, file: &str) -> Option<i32> {
+        let text = fs::read_to_string(self.data_dir().join(file)).ok()?;
+        text.lines().next()?.trim().parse().ok().filter(|pid| is_alive(*pid))
     }
 }
 
@@ -209,6 +229,23 @@ pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
         assert!(begun.elapsed() < PATIENCE, "after {PATIENCE:?} not: {what}");
         std::thread::sleep(Duration::from_millis(20));
     }
+}
+
+/// Asks a child to end, whose stdin stays open meanwhile: how it ended. It is killed when it does not.
+#[track_caller]
+pub fn ends_by(signal: Signal, mut child: Child) -> Ended {
+    let stdin = child.stdin.take();
+    kill_process(Pid::from_child(&child), signal).unwrap();
+    let begun = Instant::now();
+    while child.try_wait().unwrap().is_none() {
+        if begun.elapsed() > PATIENCE {
+            child.kill().unwrap();
+            panic!("it does not end:\n{}", Ended::of(child.wait_with_output().unwrap()).stderr);
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    drop(stdin);
+    Ended::of(child.wait_with_output().unwrap())
 }
 
 /// A node in the background; killed when dropped.

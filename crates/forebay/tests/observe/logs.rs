@@ -1,7 +1,9 @@
+use std::process::Stdio;
+
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::support::{Place, asking};
+use crate::support::{Place, RunningNode, asking};
 
 #[test]
 fn beside_a_terminal_every_line_of_a_node_is_an_object_with_its_block_or_batch() {
@@ -34,4 +36,28 @@ fn beside_a_terminal_every_line_of_a_node_is_an_object_with_its_block_or_batch()
     assert!(
         lines.iter().any(|line| line["message"].as_str().is_some_and(|text| text.starts_with("ready: ")))
     );
+}
+
+#[test]
+fn risks_that_are_taken_are_warnings() {
+    let Some(place) = Place::new() else { return };
+    place.replay("first", &place.blocks()[1..5]);
+    let socket = place.path("feed.sock");
+    let child = place
+        .command(&["run", "--accept-low-memory", "--redis-profile", "volatile", "--feed"])
+        .arg(&socket)
+        // No plan fits into that, and this chain does.
+        .env("FOREBAY_REDIS_MEMORY_BYTES_MAX", "12000000")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let ended = RunningNode::ready(child, socket).end(Signal::TERM).with_code(0);
+    for risk in ["this Redis keeps not everything on disk", "starting all the same"] {
+        let line = ended.stderr.lines().find(|line| line.contains(risk)).unwrap_or_else(|| {
+            panic!("\"{risk}\" is not in:\n{}", ended.stderr);
+        });
+        let line: Value = serde_json::from_str(line).unwrap();
+        assert_eq!(line["level"], "WARN", "{line}");
+    }
 }

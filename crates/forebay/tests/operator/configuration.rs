@@ -3,10 +3,11 @@
 
 use std::fs;
 
-use forebay_servers::SUPERUSER;
 use forebay_servers::testing::{TestOptions, TestServers};
+use forebay_servers::{PrivateServers, SUPERUSER, ServersOptions};
 use rustix::process::Signal;
 use serde_json::Value;
+use tokio_postgres::NoTls;
 
 use crate::support::{Ended, Place};
 
@@ -45,6 +46,16 @@ impl Yours {
         let mut all = arguments.to_vec();
         all.extend(["--redis-url", &redis, "--postgres-url", writer, "--postgres-admin-url", &admin]);
         self.place.run_here(&all)
+    }
+
+    /// As the superuser.
+    fn sql(&self, statement: &str) -> Vec<tokio_postgres::Row> {
+        self.runtime.block_on(async {
+            let config = self.servers.postgres().config(SUPERUSER).unwrap();
+            let (client, connection) = config.connect(NoTls).await.unwrap();
+            tokio::spawn(connection);
+            client.query(statement, &[]).await.unwrap()
+        })
     }
 
     fn redis(&self) -> redis::Connection {
@@ -157,7 +168,59 @@ fn postgres_without_fsync_or_full_pages_is_refused() {
         assert_eq!(stops(&report), [setting]);
         let text = yours.run(&["postgres-conf", "--check"]).with_code(3).stdout;
         assert!(text.contains(&format!("STOP  {setting} is off, not on")), "{text}");
+        let refused = yours.run(&["replay", "-", "--json"]).with_code(3);
+        assert_eq!(refused.json()["error"]["kind"], "configuration");
+        refused.says(&format!("{setting} is off, not on")).says(&format!("alter system set {setting} = 'on'"));
+        let made = "select from pg_roles where rolname = 'forebay_owner'";
+        assert!(yours.sql(made).is_empty(), "nothing was done");
     }
+}
+
+#[test]
+fn a_private_postgres_that_somebody_set_not_to_flush_is_refused() {
+    let Some(place) = Place::new() else { return };
+    place.replay("first", &place.blocks()[1..3]);
+    let alter = |statement: &str| {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            let servers = PrivateServers::open(ServersOptions::new(place.data_dir())).await.unwrap();
+            let config = servers.start_postgres().await.unwrap().config(SUPERUSER).unwrap();
+            let (client, connection) = config.connect(NoTls).await.unwrap();
+            tokio::spawn(connection);
+            client.batch_execute(statement).await.unwrap();
+            servers.stop().await.unwrap();
+        });
+    };
+    alter("alter system set full_page_writes = 'off'");
+    place.run(&["pop"]).with_code(3).says("full_page_writes is off, not on");
+    place.assert_no_server();
+    alter("alter system reset full_page_writes");
+    place.run(&["pop"]).with_code(0);
+}
+
+#[test]
+fn an_administrator_on_another_server_than_the_writer_is_refused() {
+    let Some(yours) = Yours::start(&[], &[]) else { return };
+    // Prepared data are copied, so this one has the same system identifier.
+    let copy = TestOptions { redis: false, postgres_fsync: true, ..TestOptions::default() };
+    let copy = yours.runtime.block_on(TestServers::with(copy)).unwrap();
+    let copy = copy.postgres().connection_string(SUPERUSER).unwrap();
+    // And this one a system identifier of its own.
+    let options = ServersOptions::new(yours.place.data_dir());
+    let (private, foreign) = yours.runtime.block_on(async {
+        let private = PrivateServers::open(options).await.unwrap();
+        let foreign = private.start_postgres().await.unwrap().connection_string(SUPERUSER).unwrap();
+        (private, foreign)
+    });
+    let made = "select from pg_roles where rolname = 'forebay_owner'";
+    for elsewhere in [&copy, &foreign] {
+        yours.run_as(elsewhere, &["replay", "-"]).with_code(3).says("leads to another server");
+        assert!(yours.sql(made).is_empty(), "nothing was done");
+    }
+    // Without a role there nobody can ask which server it is, before one was made here.
+    let unknown = foreign.replace(&format!("user='{SUPERUSER}'"), "user='my_writer'");
+    yours.run_as(&unknown, &["replay", "-"]).with_code(3).says("the writer's address is refused");
+    yours.runtime.block_on(private.stop()).unwrap();
 }
 
 #[test]

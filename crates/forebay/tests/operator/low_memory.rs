@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::support::Place;
@@ -38,7 +39,7 @@ fn without_a_terminal_a_start_is_refused_with_its_own_code_and_nothing_is_loaded
     let error: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(error["error"]["kind"], "low-memory", "{error}");
     assert_eq!(height(&place), 20, "nothing was done");
-    assert_eq!(place.server_pids(), None, "no server is left behind");
+    place.assert_no_server();
 }
 
 #[test]
@@ -76,6 +77,83 @@ fn on_a_terminal_yes_is_yes() {
         assert_eq!(code, Some(0), "{answer}: {seen}");
         assert_eq!(height(&place), expected);
     }
+}
+
+/// The same command in a control group of so many bytes, as far as it can see; `None` where we may not mount.
+fn in_group(place: &Place, name: &str, bytes: u64, command: &Command) -> Option<Command> {
+    let group = place.path(name);
+    std::fs::create_dir_all(group.join("memory")).unwrap();
+    for (file, content) in [
+        ("memory.max", bytes),
+        ("memory.current", 0),
+        ("memory/memory.limit_in_bytes", bytes),
+        ("memory/memory.usage_in_bytes", 0),
+    ] {
+        std::fs::write(group.join(file), content.to_string()).unwrap();
+    }
+    let mount = format!("mount --bind {} /sys/fs/cgroup", group.display());
+    let may = Command::new("unshare").args(["-m", "sh", "-c", &mount]).output();
+    if !may.is_ok_and(|output| output.status.success()) {
+        eprintln!("SKIPPED a small control group: only root may mount a picture of one");
+        return None;
+    }
+    let mut inside = Command::new("unshare");
+    inside.args(["-m", "sh", "-c", &format!("{mount} && exec \"$@\""), "sh"]).arg(command.get_program());
+    inside.args(command.get_args()).stdin(std::process::Stdio::null());
+    for (variable, value) in command.get_envs() {
+        match value {
+            Some(value) => inside.env(variable, value),
+            None => inside.env_remove(variable),
+        };
+    }
+    Some(inside)
+}
+
+#[test]
+fn in_a_small_control_group_it_starts_when_that_is_accepted_and_is_refused_when_the_chain_cannot_fit() {
+    let Some(place) = place() else { return };
+    let mut pop = place.command(&["pop", "--accept-low-memory"]);
+    let Some(mut small) = in_group(&place, "small", 200 << 20, &pop) else { return };
+    let output = small.output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{stderr}");
+    assert!(stderr.contains("starting all the same") && stderr.contains("control group"), "{stderr}");
+    assert_eq!(height(&place), 19);
+
+    let output = in_group(&place, "tiny", 1 << 20, &pop).unwrap().output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(LOW_MEMORY), "{stderr}");
+    assert!(stderr.contains("not even --accept-low-memory"), "{stderr}");
+    assert!(stderr.contains("set redis_memory_bytes_max"), "{stderr}");
+    place.assert_no_server();
+    assert_eq!(height(&place), 19, "nothing was done");
+
+    // The operator knows better.
+    pop.env("FOREBAY_REDIS_MEMORY_BYTES_MAX", "60000000");
+    let output = in_group(&place, "tiny", 1 << 20, &pop).unwrap().output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(height(&place), 18);
+}
+
+#[test]
+fn a_limit_that_the_chain_does_not_fit_in_ends_with_the_same_code() {
+    let Some(place) = place() else { return };
+    let mut pop = place.command(&["pop", "--accept-low-memory"]);
+    pop.env("FOREBAY_REDIS_MEMORY_BYTES_MAX", "1000000");
+    let output = pop.output().unwrap();
+    assert_eq!(output.status.code(), Some(LOW_MEMORY), "{}", String::from_utf8_lossy(&output.stderr));
+    place.assert_no_server();
+}
+
+#[test]
+fn a_signal_ends_the_question() {
+    let Some(place) = place() else { return };
+    let mut terminal = Terminal::start(&mut pop(&place));
+    terminal.until("[y/N]").signal(Signal::TERM);
+    let (code, seen) = terminal.end();
+    assert_eq!(code, Some(143), "{seen}");
+    place.assert_no_server();
+    assert_eq!(height(&place), 20, "nothing was done");
 }
 
 #[test]

@@ -61,7 +61,7 @@ fn the_plan_is_within_a_tenth_of_what_a_node_s_redis_uses_after_its_start() {
     assert!(planned.abs_diff(used) * 10 <= used, "measured {planned}, used {used}");
     assert!(place.data_dir().join("memory-measured.json").exists());
     assert_eq!(memory(&place, &[])["neededBytes"], measured["neededBytes"], "it is remembered");
-    assert_eq!(place.server_pids(), None, "what was started for it is stopped");
+    place.assert_no_server();
     place.run(&["verify"]).with_code(0);
 }
 
@@ -93,7 +93,7 @@ fn before_the_first_start_the_genesis_block_is_planned() {
     let arguments = ["--network", "rise-devnet", "--genesis", genesis.to_str().unwrap()];
     let plan = memory(&place, &arguments);
     assert!(bytes(&plan["counts"], "accounts") > 100, "{plan}");
-    assert_eq!(place.server_pids(), None);
+    place.assert_no_server();
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::io::{Read as _, Write as _};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 /// Nothing here takes longer, or something hangs.
@@ -60,6 +61,12 @@ impl Terminal {
     /// Types a line.
     pub fn line(&mut self, text: &str) -> &mut Self {
         self.keyboard.write_all(format!("{text}\n").as_bytes()).unwrap();
+        self
+    }
+
+    /// Asks the program to end.
+    pub fn signal(&mut self, signal: Signal) -> &mut Self {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
         self
     }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use forebay_servers::SUPERUSER;
-use forebay_servers::testing::TestServers;
+use forebay_servers::testing::{TestOptions, TestServers};
 use tokio::runtime::Runtime;
 use tokio_postgres::{Client, NoTls};
 
@@ -15,7 +15,7 @@ pub struct Yours {
 impl Yours {
     pub fn start() -> Self {
         let runtime = Runtime::new().unwrap();
-        let servers = runtime.block_on(TestServers::start()).unwrap();
+        let servers = runtime.block_on(TestServers::with(TestOptions { postgres_fsync: true, ..TestOptions::default() })).unwrap();
         Self { runtime, servers }
     }
 

@@ -15,6 +15,9 @@ const FUNCTIONS: [(&str, &str); 3] = [
     ("pg_catalog.pg_advisory_lock(bigint)", "migrations run one at a time"),
 ];
 
+const SERVER_VERSION: &str = "server_version";
+const DATA_CHECKSUMS: &str = "data_checksums";
+
 /// A difference.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
@@ -40,38 +43,60 @@ pub async fn check(config: &Config, conf: &PostgresConf) -> Result<(Vec<Finding>
     let doing = "asking PostgreSQL how it is set up";
     let client = connect(config, doing, "set application_name = 'forebay check'").await?;
     let failed = |error| SlowError::from_postgres(doing, error);
-    let rows = client
-        .query("select name, setting, coalesce(unit, ''), source from pg_catalog.pg_settings", &[])
-        .await
-        .map_err(failed)?;
-    let mut live = HashMap::new();
-    for row in &rows {
-        let text = |index| row.try_get::<_, String>(index).map_err(failed);
-        live.insert(text(0)?, Live { setting: text(1)?, unit: text(2)?, source: text(3)? });
-    }
-    let version = live.get("server_version").map_or_else(String::new, |live| live.setting.clone());
-    let mut findings = of_kind(&client, &version, &live).await.map_err(failed)?;
-    for section in conf.settings() {
-        findings.extend(section.settings.iter().filter_map(|setting| compare(setting, &live)));
-    }
+    let settings: Vec<Setting> = conf.settings().into_iter().flat_map(|section| section.settings).collect();
+    let live = live_settings(&client, &settings).await.map_err(failed)?;
+    let version = version(&live);
+    let mut findings = missing_functions(&client, &version).await.map_err(failed)?;
+    findings.extend(of_kind(&client, &live).await.map_err(failed)?);
+    findings.extend(settings.iter().filter_map(|setting| compare(setting, &live)));
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.grade));
     Ok((findings, version))
 }
 
-/// A row of `pg_settings`.
-struct Live {
-    setting: String,
-    unit: String,
-    /// Where the value comes from: `session` and `client` say nothing about the server.
-    source: String,
+/// What a start does not accept, whatever the machine: what can lose a commit that was answered, and versions without our
+/// functions. A standby may be promoted while it is waited for. Reads only; any role may ask.
+///
+/// # Errors
+/// Unavailable, Permission.
+pub async fn refusals(config: &Config) -> Result<Vec<Finding>, SlowError> {
+    let doing = "asking PostgreSQL whether it keeps what it has answered";
+    let client = connect(config, doing, "set application_name = 'forebay start'").await?;
+    let failed = |error| SlowError::from_postgres(doing, error);
+    let any = PostgresConf { memory_bytes: 0, is_private: false };
+    let settings: Vec<Setting> = any
+        .settings()
+        .into_iter()
+        .flat_map(|section| section.settings)
+        .filter(|setting| setting.expect.grade() == Some(Grade::Stop))
+        .collect();
+    let live = live_settings(&client, &settings).await.map_err(failed)?;
+    let mut findings = missing_functions(&client, &version(&live)).await.map_err(failed)?;
+    findings.extend(settings.iter().filter_map(|setting| compare(setting, &live)));
+    Ok(findings)
 }
 
-/// What is no setting of the file: features, role, checksums, encoding.
-async fn of_kind(
+/// The values of these settings, and of two that are in no file.
+async fn live_settings(
     client: &Client,
-    version: &str,
-    live: &HashMap<String, Live>,
-) -> Result<Vec<Finding>, tokio_postgres::Error> {
+    settings: &[Setting],
+) -> Result<HashMap<String, Live>, tokio_postgres::Error> {
+    let mut names = vec![SERVER_VERSION, DATA_CHECKSUMS];
+    names.extend(settings.iter().map(|setting| setting.name));
+    let sql =
+        "select name, setting, coalesce(unit, ''), source from pg_catalog.pg_settings where name = any($1)";
+    let mut live = HashMap::new();
+    for row in client.query(sql, &[&names]).await? {
+        let found = Live { setting: row.try_get(1)?, unit: row.try_get(2)?, source: row.try_get(3)? };
+        live.insert(row.try_get(0)?, found);
+    }
+    Ok(live)
+}
+
+fn version(live: &HashMap<String, Live>) -> String {
+    live.get(SERVER_VERSION).map_or_else(String::new, |live| live.setting.clone())
+}
+
+async fn missing_functions(client: &Client, version: &str) -> Result<Vec<Finding>, tokio_postgres::Error> {
     let mut findings = Vec::new();
     for (function, reason) in FUNCTIONS {
         let row = client.query_one("select to_regprocedure($1) is not null", &[&function]).await?;
@@ -86,6 +111,23 @@ async fn of_kind(
             });
         }
     }
+    Ok(findings)
+}
+
+/// A row of `pg_settings`.
+struct Live {
+    setting: String,
+    unit: String,
+    /// Where the value comes from: `session` and `client` say nothing about the server.
+    source: String,
+}
+
+/// What is no setting of the file: role, checksums, encoding.
+async fn of_kind(
+    client: &Client,
+    live: &HashMap<String, Live>,
+) -> Result<Vec<Finding>, tokio_postgres::Error> {
+    let mut findings = Vec::new();
     let row = client
         .query_one("select pg_is_in_recovery(), pg_encoding_to_char(encoding) from pg_database where datname = current_database()", &[])
         .await?;
@@ -110,7 +152,7 @@ async fn of_kind(
             remedy: "Make the database with `encoding 'UTF8' template template0`.".to_owned(),
         });
     }
-    if live.get("data_checksums").is_some_and(|live| live.setting == "off") {
+    if live.get(DATA_CHECKSUMS).is_some_and(|live| live.setting == "off") {
         findings.push(Finding {
             grade: Grade::Warn,
             subject: "data_checksums".to_owned(),

@@ -5,5 +5,5 @@
 mod check;
 mod settings;
 
-pub use check::{Finding, check};
+pub use check::{Finding, check, refusals};
 pub use settings::{Expect, Grade, PostgresConf, Section, Setting};

@@ -34,6 +34,17 @@ pub enum Expect {
     AtLeast(u64, Grade),
 }
 
+impl Expect {
+    /// How bad a difference is; `None`: it does not matter.
+    #[must_use]
+    pub fn grade(self) -> Option<Grade> {
+        match self {
+            Self::Nothing => None,
+            Self::Same(grade) | Self::Not(_, grade) | Self::AtLeast(_, grade) => Some(grade),
+        }
+    }
+}
+
 /// One setting.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Setting {

@@ -1,10 +1,12 @@
 //! Preparing a database: roles, migrations, the code schema, the chain's row. Safe to run at every start and again after
 //! a crash at any point.
 
+mod identity;
 mod migrate;
 mod parameters;
 mod roles;
 
+pub use identity::{Identity, identity};
 pub use migrate::migrate;
 pub use parameters::ChainParameters;
 pub use roles::{Names, Passwords, prepare};

@@ -3,7 +3,7 @@
 use forebay_fast::{Calibration, Contents, Footprint};
 use forebay_slow::Census;
 
-use super::machine::Machine;
+use super::machine::{Cgroup, Machine};
 use crate::options::Limits;
 
 /// A block's body beside its payload: header, ids, checksum.
@@ -130,6 +130,9 @@ pub struct MemoryPlan {
     pub counted_at_limit_bytes: u64,
     /// The least that a bound leaves.
     pub available_bytes: u64,
+    /// The most that Redis' `used_memory` can come to now on its machine, if it gets all that is free and nothing is held
+    /// back for others; `u64::MAX`: nothing is known of the machine.
+    pub room_bytes: u64,
     /// All bounds, the tightest first.
     pub bounds: Vec<Bound>,
     /// How many days ahead was looked.
@@ -161,6 +164,7 @@ impl MemoryPlan {
             counted_at_limit_bytes,
             needed_at_limit_bytes,
             available_bytes: bounds.first().map_or(u64::MAX, |bound| bound.available_bytes),
+            room_bytes: room(inputs),
             bounds,
             horizon_days: inputs.horizon_days,
             growth_bytes_a_day: footprint(inputs, 1).total().saturating_sub(now.total()),
@@ -188,9 +192,18 @@ impl MemoryPlan {
         room.checked_div(self.growth_bytes_a_day).filter(|days| *days < DAYS_MAX)
     }
 
+    /// Whether the chain as it is now can be loaded at all, into what is free at this moment. Where somebody else has set
+    /// `maxmemory`, that decides, not we.
+    #[must_use]
+    pub fn can_be_loaded(&self) -> bool {
+        let is_set = self.bounds.iter().any(|bound| bound.name == MAXMEMORY);
+        is_set || self.needed_bytes <= self.room_bytes
+    }
+
     /// What `maxmemory` should be: room for the limits and the growth, a tenth on top, and no more than the machine has.
     /// A chain that is loaded from its first block grows by much more than its present growth says, so a server of ours
-    /// gets half of what the machine has left, if that is more.
+    /// gets half of what the machine has left, if that is more. Where all that is too little, it is what a load takes, as
+    /// far as there is room for that.
     #[must_use]
     pub fn maxmemory_bytes(&self) -> u64 {
         let beside = self.needed_at_limit_bytes - self.counted_at_limit_bytes;
@@ -198,7 +211,15 @@ impl MemoryPlan {
         let machine = self.bounds.iter().filter(|bound| bound.name != MAXMEMORY);
         let machine = machine.map(|bound| bound.available_bytes).min().unwrap_or(u64::MAX);
         let machine = machine.saturating_sub(beside);
-        wanted.max(if machine == u64::MAX { 0 } else { machine / 2 }).min(machine).max(self.needed_bytes)
+        let comfortable = wanted.max(if machine == u64::MAX { 0 } else { machine / 2 }).min(machine);
+        // 0 would be no limit at all.
+        comfortable.max(self.needed_to_load_bytes().min(self.room_bytes)).max(1)
+    }
+
+    /// What is loaded, and what a load takes for its time.
+    fn needed_to_load_bytes(&self) -> u64 {
+        let passing = self.parts.iter().filter(|part| PASSING.contains(&part.name));
+        passing.map(|part| part.at_limit_bytes).fold(self.needed_bytes, u64::saturating_add)
     }
 
     fn growth_to_horizon(&self) -> u64 {
@@ -207,6 +228,11 @@ impl MemoryPlan {
 }
 
 const MAXMEMORY: &str = "maxmemory";
+const TABLE_RESIZE: &str = "tableResize";
+const CLIENT_BUFFERS: &str = "clientBuffers";
+const AOF_BUFFERS: &str = "aofBuffers";
+/// Parts that a load needs, too, and that are free again after it.
+const PASSING: [&str; 3] = [TABLE_RESIZE, CLIENT_BUFFERS, AOF_BUFFERS];
 
 /// The chain after so many days, right after a load.
 fn footprint(inputs: &PlanInputs<'_>, days: u32) -> Footprint {
@@ -321,11 +347,11 @@ fn parts(inputs: &PlanInputs<'_>, now: &Footprint, horizon: &Footprint, limit: &
         of("undo", "undo records", |footprint| footprint.undo),
         of("outbox", "outbox", |footprint| footprint.outbox),
         of("keyTable", "table of keys", |footprint| footprint.key_table),
-        at_limit("tableResize", "the table while it doubles", limit.key_table_doubled()),
-        at_limit("clientBuffers", "buffers of clients", CLIENT_BUFFERS_BYTES),
+        at_limit(TABLE_RESIZE, "the table while it doubles", limit.key_table_doubled()),
+        at_limit(CLIENT_BUFFERS, "buffers of clients", CLIENT_BUFFERS_BYTES),
     ];
     if inputs.is_durable {
-        parts.push(at_limit("aofBuffers", "buffers of the append-only file", AOF_BUFFERS_BYTES));
+        parts.push(at_limit(AOF_BUFFERS, "buffers of the append-only file", AOF_BUFFERS_BYTES));
     }
     if others > 0 {
         let part = at_limit("otherData", "other data in this Redis", others);
@@ -356,6 +382,20 @@ fn fragmentation_percent(redis: &RedisMemory) -> u64 {
     }
     let over = redis.resident_bytes.saturating_sub(redis.used_bytes);
     (over.saturating_mul(100) / redis.used_bytes).clamp(FRAGMENTATION_PERCENT, FRAGMENTATION_PERCENT_MAX)
+}
+
+/// What is free, without what the allocator will hold beside it.
+fn room(inputs: &PlanInputs<'_>) -> u64 {
+    let redis = &inputs.redis;
+    let free = match &inputs.machine {
+        Some(machine) => {
+            let group = machine.cgroup.as_ref().map_or(u64::MAX, Cgroup::available_bytes);
+            machine.available_bytes.min(group).saturating_add(redis.resident_bytes)
+        }
+        None if redis.system_bytes > 0 => redis.system_bytes,
+        None => return u64::MAX,
+    };
+    free / (100 + fragmentation_percent(redis)) * 100
 }
 
 fn bounds(inputs: &PlanInputs<'_>, beside_bytes: u64) -> Vec<Bound> {

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use forebay_store::{Node, Phase};
+use forebay_store::{Node, Phase, StoreError};
 use forebay_testkit::node::TestNode;
 use forebay_testkit::proxy::Direction;
 
@@ -94,4 +94,19 @@ async fn a_start_that_breaks_between_any_two_calls_is_survived_by_starting_again
     }
     stage.assert_complete(&node).await;
     node.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_postgres_that_does_not_flush_is_refused_before_anything_is_done() {
+    // Tests' servers do not.
+    let stage = Stage::new().await;
+    let mut options = stage.bench.options.clone();
+    options.postgres_may_forget = false;
+    let Err(error) = start(&options).await else { panic!("it started") };
+    assert!(matches!(error, StoreError::Configuration { .. }), "{error}");
+    assert!(error.to_string().contains("fsync is off, not on"), "{error}");
+    assert!(error.remedy().contains("alter system set fsync = 'on'"), "{}", error.remedy());
+    let made = "select from pg_roles where rolname = 'forebay_owner'";
+    assert!(stage.bench.admin().await.query_opt(made, &[]).await.unwrap().is_none());
+    assert_eq!(stage.redis::<u64>(&["DBSIZE"]).await, 0);
 }
