@@ -216,7 +216,7 @@ impl FastTier {
         id: TransactionId,
     ) -> Result<FoundTransaction, FastError> {
         let key = || self.keys().block(block);
-        let found = find_transaction(body, id).map_err(|cause| FastError::corrupt(key(), cause))?;
+        let found = find_transaction(body, block, id).map_err(|cause| FastError::corrupt(key(), cause))?;
         let (index, of, transaction) = found.ok_or_else(|| FastError::Corrupt {
             key: key(),
             detail: format!("the transaction {id} is not in it, unlike the index says"),

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use forebay_fast::{At, FastError, FastErrorKind, FastOptions, FastTier};
+use forebay_fast::{At, FastError, FastErrorKind, FastOptions, FastTier, SharedCalls};
 
 use super::{Locate, is_away};
 
@@ -107,6 +107,11 @@ impl FastLink {
             return why;
         }
         if error.kind() == FastErrorKind::Unavailable { self.away(why) } else { why }
+    }
+
+    /// How often reads shared a call, since this connection was first made.
+    pub fn shared_calls(&self) -> SharedCalls {
+        self.state().tier.as_ref().map(FastTier::shared_calls).unwrap_or_default()
     }
 
     fn away(&self, why: String) -> String {

@@ -74,16 +74,20 @@ fn read_head(reader: &mut Reader<'_>) -> Result<Block, CodecError> {
     })
 }
 
-/// A transaction of a block, how many stand before it, and how many there are; the others are passed over.
+/// A transaction of a block, how many stand before it, and how many there are; the others are passed over. `None`: the
+/// block has another id, or not this transaction.
 ///
 /// # Errors
 /// [`CodecError`] for bytes that [`encode_block`] does not write, as far as they are looked at: the checksum always.
 pub(crate) fn find_transaction(
     bytes: &[u8],
+    block: BlockId,
     id: TransactionId,
 ) -> Result<Option<(usize, usize, Transaction)>, CodecError> {
     let mut reader = Reader::new(unseal(bytes)?);
-    read_head(&mut reader)?;
+    if read_head(&mut reader)?.id != block {
+        return Ok(None);
+    }
     let count = reader.count(TRANSACTION_BYTES_MIN)?;
     for index in 0..count {
         let mut here = reader.clone();
