@@ -105,3 +105,62 @@ impl Kept {
 fn bytes_of(block: &WrittenBlock) -> usize {
     ENTRY_BYTES + block.bytes()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BLOCK_BYTES: usize = 1000;
+
+    fn keep(blocks: &WrittenBlocks, id: u64, bytes: usize) {
+        blocks.keep(BlockId(id), Arc::new(WrittenBlock::of_bytes(bytes - ENTRY_BYTES)));
+        let figures = blocks.figures();
+        assert!(figures.bytes <= figures.bytes_max, "{figures:?}");
+    }
+
+    fn kept(blocks: &WrittenBlocks) -> Vec<u64> {
+        let mut ids: Vec<u64> = blocks.lock().blocks.keys().map(|id| id.0).collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    #[test]
+    fn as_many_are_kept_as_fit_and_who_was_asked_for_again_stays_longest() {
+        let blocks = WrittenBlocks::new(3 * BLOCK_BYTES);
+        (1..=3).for_each(|id| keep(&blocks, id, BLOCK_BYTES));
+        assert_eq!(blocks.figures(), KeptBlocks { blocks: 3, bytes: 3000, bytes_max: 3000 });
+        assert!(blocks.get(BlockId(1)).is_some());
+        keep(&blocks, 4, BLOCK_BYTES);
+        assert_eq!(kept(&blocks), [1, 3, 4]);
+        // Asked for once is not for ever.
+        (5..=7).for_each(|id| keep(&blocks, id, BLOCK_BYTES));
+        assert_eq!(kept(&blocks), [5, 6, 7]);
+        // Many small ones give way to a large one.
+        keep(&blocks, 8, 2500);
+        assert_eq!((kept(&blocks), blocks.figures().bytes), (vec![8], 2500));
+        // The same again is no second one.
+        keep(&blocks, 8, 2500);
+        assert_eq!(blocks.figures().blocks, 1);
+    }
+
+    #[test]
+    fn what_is_larger_than_all_the_room_is_not_kept() {
+        for bytes_max in [0, BLOCK_BYTES - 1] {
+            let blocks = WrittenBlocks::new(bytes_max);
+            keep(&blocks, 1, BLOCK_BYTES);
+            assert_eq!(blocks.figures(), KeptBlocks { blocks: 0, bytes: 0, bytes_max });
+            assert!(blocks.get(BlockId(1)).is_none());
+        }
+    }
+
+    #[test]
+    fn all_of_them_asked_for_again_and_again_still_make_room() {
+        let blocks = WrittenBlocks::new(3 * BLOCK_BYTES);
+        for id in 1..100 {
+            keep(&blocks, id, BLOCK_BYTES);
+            (1..=id).for_each(|id| drop(blocks.get(BlockId(id))));
+            assert!(blocks.get(BlockId(id)).is_some());
+        }
+        assert_eq!(blocks.figures().blocks, 3);
+    }
+}

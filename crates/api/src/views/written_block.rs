@@ -80,3 +80,26 @@ impl WrittenBlock {
         body
     }
 }
+
+#[cfg(test)]
+impl WrittenBlock {
+    /// One that takes so many bytes.
+    pub fn of_bytes(bytes: usize) -> Self {
+        Self { height: 1, text: vec![b' '; bytes - size_of::<Self>()].into(), gaps: Box::default() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn confirmations_are_put_where_they_belong() {
+        let text = br#"[{"a":},{"a":}]"#.to_vec().into();
+        let block = WrittenBlock { height: 10, text, gaps: [6, 13].into() };
+        assert_eq!(block.at_tip(10), br#"[{"a":1},{"a":1}]"#);
+        assert_eq!(block.at_tip(1009), br#"[{"a":1000},{"a":1000}]"#);
+        // The tip went back below it: never shown, and nothing to fall over.
+        assert_eq!(block.at_tip(3), br#"[{"a":0},{"a":0}]"#);
+    }
+}
