@@ -93,7 +93,9 @@ impl<T: Serialize> Answer<T> {
     pub fn of_nobody(body: T) -> Self {
         Self { body, from: None, etag: None, cache: CHANGES }
     }
+}
 
+impl<T> Answer<T> {
     /// A name for this content: who has it is told so, without the content.
     pub fn with_etag(mut self, etag: String) -> Self {
         self.etag = Some(etag);
@@ -109,7 +111,9 @@ impl<T: Serialize> Answer<T> {
 
 impl<T: Serialize> IntoResponse for Answer<T> {
     fn into_response(self) -> Response {
-        let Some(body) = success(&self.body) else { return StatusCode::INTERNAL_SERVER_ERROR.into_response() };
+        let Some(body) = success(&self.body) else {
+            return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+        };
         Answer { body: Written(body), from: self.from, etag: self.etag, cache: self.cache }.into_response()
     }
 }

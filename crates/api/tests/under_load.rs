@@ -218,14 +218,14 @@ async fn no_answer_is_older_than_its_question_and_no_block_is_answered_after_its
     let bench = Bench::new(Arc::clone(&chain.profile), Arc::clone(&chain.genesis)).await;
     let mut node = bench.start().await.unwrap();
     node.apply_all(&chain.blocks[..lowest - 1]).await;
-    let served = Served::with(&bench, Some(node.node.clone()), NOW, tier_options(&bench), small_cache()).await;
+    let served =
+        Served::with(&bench, Some(node.node.clone()), NOW, tier_options(&bench), small_cache()).await;
     let api = served.api.clone();
     let mut blocks = chain.blocks[lowest - 4..highest - 1].to_vec();
     blocks.extend(chain.fork[..highest - base].to_vec());
     let addresses = addresses(&known[first_of_fork - 1]);
     let history = History::new(chain, known, 0);
-    let reader =
-        Reader { served, history: Arc::clone(&history), redis: Redis::IsThere, blocks, addresses };
+    let reader = Reader { served, history: Arc::clone(&history), redis: Redis::IsThere, blocks, addresses };
     let readers = all_ask(Arc::new(reader)).await;
 
     // Up one branch, down, up the other, down below where they part, again and again.
@@ -271,17 +271,13 @@ async fn every_answer_is_right_while_redis_is_killed_and_restored() {
     let node = bench.start().await.unwrap();
     node.apply_all(&chain.blocks[..40]).await;
     node.settle().await;
-    let served = Served::with(&bench, Some(node.node.clone()), NOW, tier_options(&bench), small_cache()).await;
+    let served =
+        Served::with(&bench, Some(node.node.clone()), NOW, tier_options(&bench), small_cache()).await;
     let addresses = addresses(&known[130]);
     let blocks = chain.blocks[20..130].to_vec();
     let history = History::new(chain, known, 40);
-    let reader = Reader {
-        served,
-        history: Arc::clone(&history),
-        redis: Redis::ComesAndGoes,
-        blocks,
-        addresses,
-    };
+    let reader =
+        Reader { served, history: Arc::clone(&history), redis: Redis::ComesAndGoes, blocks, addresses };
     let reader = Arc::new(reader);
     let readers = all_ask(Arc::clone(&reader)).await;
     for (number, block) in history.chain.blocks[40..130].iter().enumerate() {

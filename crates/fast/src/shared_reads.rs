@@ -14,8 +14,8 @@
 //!
 //! Bodies of blocks do not go this way: long values are slow in functions, and would hold the short ones up.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Weak;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use forebay_ledger::ids::{Address, BlockId, Height, TransactionId};
 use redis::Value;

@@ -79,7 +79,10 @@ impl FastTier {
             if let Some((referred, key)) = referred {
                 let missing = || FastError::Corrupt {
                     key,
-                    detail: format!("the record of account {} that its bucket refers to is missing", address.0),
+                    detail: format!(
+                        "the record of account {} that its bucket refers to is missing",
+                        address.0
+                    ),
                 };
                 record = Some(referred.ok_or_else(missing)?);
             }

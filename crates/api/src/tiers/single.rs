@@ -142,7 +142,9 @@ impl Tiers {
             }
             // PostgreSQL may still have a block that was taken back.
             Ok(Read { tier, height, value: InChain::No }) => Ok(Read { tier, height, value: None }),
-            Ok(Read { value: InChain::NotKept, .. }) | Err(_) => self.slow_block(BlockKey::Id(id), wait).await,
+            Ok(Read { value: InChain::NotKept, .. }) | Err(_) => {
+                self.slow_block(BlockKey::Id(id), wait).await
+            }
         }
     }
 

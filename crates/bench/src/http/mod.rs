@@ -65,7 +65,9 @@ impl Kind {
                     .map(|sender| format!("/api/accounts?address={}", sender.with_suffix(suffix)))
                     .collect()
             }
-            Self::Block | Self::BlockAnew => blocks.map(|block| format!("/api/blocks/get?id={}", block.id)).collect(),
+            Self::Block | Self::BlockAnew => {
+                blocks.map(|block| format!("/api/blocks/get?id={}", block.id)).collect()
+            }
         };
         all.into_iter().take(ASKED_FOR_MAX).collect()
     }
