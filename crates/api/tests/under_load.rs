@@ -314,6 +314,28 @@ async fn apply(node: &TestNode, block: &Block) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_first_questions_wait_for_the_connections() {
+    let Some(chain) = OracleChain::first() else { return };
+    let bench = Bench::new(Arc::clone(&chain.profile), Arc::clone(&chain.genesis)).await;
+    let node = bench.start().await.unwrap();
+    node.apply_all(&chain.blocks[..3]).await;
+    node.settle().await;
+    let served = Served::start(&bench, None, NOW).await;
+    let (fast, slow) = tokio::join!(
+        futures_util::future::join_all((0..8).map(|_| served.get("/api/blocks/getHeight"))),
+        futures_util::future::join_all((0..8).map(|_| served.get("/api/blocks?limit=1"))),
+    );
+    for (answers, tier) in [(fast, "fast"), (slow, "slow")] {
+        for answer in answers {
+            assert_eq!(
+                (answer.status().as_u16(), &answer.headers()["x-forebay-tier"]),
+                (200, &tier.parse().unwrap())
+            );
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_block_that_was_taken_back_is_not_answered_though_postgres_has_it() {
     let Some(chain) = OracleChain::first() else { return };
     let bench = Bench::new(Arc::clone(&chain.profile), Arc::clone(&chain.genesis)).await;

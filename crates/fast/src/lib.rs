@@ -52,6 +52,6 @@ pub use reader::{AccountsPage, Counts, RankedBy};
 pub use restore::{Cleaned, Expected, Restore, RestoredHead};
 pub use scan::{KeyScan, Weights};
 pub use shared_reads::SharedCalls;
-pub use singles::{FoundTransaction, InChain, Located};
+pub use singles::{FoundTransaction, InChain, KeptBlock, Located};
 pub use step::RewindTarget;
 pub use working_set::LoadedNeeds;

@@ -22,6 +22,7 @@ use redis::Value;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::codec::undo::UNDO_HEAD_BYTES_MAX;
 use crate::connection::{FastTier, Shared};
 use crate::error::{Effect, FastError, FastErrorKind};
 use crate::head::Head;
@@ -49,8 +50,10 @@ pub(crate) enum Wanted {
     IdAt(Height),
     /// The height of a transaction.
     HeightOf(TransactionId),
-    /// The same, and the id at a height.
-    HeightOfAndIdAt(TransactionId, Height),
+    /// The same, and what stands at a height.
+    HeightOfAndBlockAt(TransactionId, Height),
+    /// The id at a height, and the beginning of the undo record there.
+    BlockAt(Height),
     /// The first byte of a body: whether it is kept.
     HasBody(BlockId),
 }
@@ -59,13 +62,17 @@ impl Wanted {
     fn answers(self) -> usize {
         match self {
             Self::Account(_) | Self::IdAt(_) | Self::HeightOf(_) | Self::HasBody(_) => 1,
-            Self::HeightOfAndIdAt(..) => 2,
-            Self::AccountEverywhere(_) => 3,
+            Self::BlockAt(_) => 2,
+            Self::AccountEverywhere(_) | Self::HeightOfAndBlockAt(..) => 3,
         }
     }
 
     fn plan(self, reads: &mut Plan, keys: &Keys, buckets: &Buckets) {
         let id_at = |reads: &mut Plan, height: Height| reads.read("HGET", keys.heights(), height);
+        let block_at = |reads: &mut Plan, height: Height| {
+            id_at(reads, height);
+            reads.read("GETRANGE", keys.undo(height), (0, UNDO_HEAD_BYTES_MAX - 1));
+        };
         // A key that two reads name is named twice: that is cheaper than to look.
         let account = |reads: &mut Plan, address: Address| {
             let bucket = keys.account_bucket_name(buckets.of_account(address));
@@ -84,10 +91,11 @@ impl Wanted {
             }
             Self::IdAt(height) => id_at(reads, height),
             Self::HeightOf(id) => height_of(reads, id),
-            Self::HeightOfAndIdAt(id, height) => {
+            Self::HeightOfAndBlockAt(id, height) => {
                 height_of(reads, id);
-                id_at(reads, height);
+                block_at(reads, height);
             }
+            Self::BlockAt(height) => block_at(reads, height),
             Self::HasBody(id) => reads.read("GETRANGE", keys.block(id), (0, 0)),
         }
     }

@@ -8,9 +8,10 @@ use forebay_ledger::transaction::Transaction;
 
 use crate::codec::account::{MARKER_DELEGATE, MARKER_SIDE, decode_account};
 use crate::codec::block::find_transaction;
+use crate::codec::undo::decode_undo_head;
 use crate::connection::FastTier;
 use crate::error::FastError;
-use crate::head::{At, ReadPoint};
+use crate::head::{At, Head, ReadPoint};
 use crate::shared_reads::Wanted;
 use crate::working_set::{READ_ATTEMPTS_MAX, moved_on};
 
@@ -35,6 +36,15 @@ impl<T> InChain<T> {
     }
 }
 
+/// A block that Redis keeps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptBlock {
+    /// The block.
+    pub block: Block,
+    /// Transactions in the chain before it, if Redis knows: it does for the tip and for the blocks that it can take back.
+    pub transactions_before: Option<u64>,
+}
+
 /// A transaction and where it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Located {
@@ -53,6 +63,8 @@ pub struct FoundTransaction {
     pub index: usize,
     /// How many the block has.
     pub of: usize,
+    /// How many the chain has before the block, if Redis knows.
+    pub transactions_before: Option<u64>,
     /// The transaction.
     pub transaction: Transaction,
 }
@@ -100,22 +112,28 @@ impl FastTier {
     /// Not ready, stale, unavailable, corrupt.
     pub async fn block(&self, id: BlockId) -> Result<At<Option<Block>>, FastError> {
         let At { at, value } = self.find_block(id).await?;
-        Ok(At { at, value: value.found() })
+        Ok(At { at, value: value.found().map(|kept| kept.block) })
     }
 
     /// The block with this id, and whether Redis knows if the chain has it.
     ///
     /// # Errors
     /// Not ready, stale, unavailable, corrupt.
-    pub async fn find_block(&self, id: BlockId) -> Result<At<InChain<Block>>, FastError> {
+    pub async fn find_block(&self, id: BlockId) -> Result<At<InChain<KeptBlock>>, FastError> {
         let doing = "read a block";
         for _ in 0..READ_ATTEMPTS_MAX {
             // A body belongs to its id, whenever it is read; only whether the chain has it is read at one point.
             let body = self.body(doing, id).await?;
             if let Some(block) = self.block_of(id, body.as_deref())? {
-                let At { at, value } = self.in_chain(id, block.height).await?;
-                let value = match value {
-                    InChain::Yes(()) => InChain::Yes(block),
+                let mut found = self.read_shared(doing, Wanted::BlockAt(block.height)).await?;
+                let at = found.head.point();
+                let value = match self.has(at, id, block.height, found.next(doing)?)? {
+                    InChain::Yes(()) => {
+                        let undo = found.next(doing)?;
+                        let transactions_before =
+                            before(&found.head, id, block.transactions.len(), undo.as_deref());
+                        InChain::Yes(KeptBlock { block, transactions_before })
+                    }
                     InChain::No => InChain::No,
                     InChain::NotKept => InChain::NotKept,
                 };
@@ -138,14 +156,23 @@ impl FastTier {
         let doing = "look a block up";
         let mut found = self.read_shared(doing, Wanted::IdAt(height)).await?;
         let at = found.head.point();
-        let value = match found.next(doing)? {
-            // A block that was taken back leaves its body for the outbox: the height index tells it from the chain's.
+        Ok(At { at, value: self.has(at, id, height, found.next(doing)?)? })
+    }
+
+    /// A block that was taken back leaves its body for the outbox: the height index tells it from the chain's.
+    fn has(
+        &self,
+        at: ReadPoint,
+        id: BlockId,
+        height: Height,
+        indexed: Option<Vec<u8>>,
+    ) -> Result<InChain<()>, FastError> {
+        Ok(match indexed {
             Some(indexed) if self.indexed_id(height, &indexed)? == id => InChain::Yes(()),
             Some(_) => InChain::No,
             None if height > at.height => InChain::No,
             None => InChain::NotKept,
-        };
-        Ok(At { at, value })
+        })
     }
 
     /// The block at a height, if it is among those kept.
@@ -153,17 +180,27 @@ impl FastTier {
     /// # Errors
     /// Not ready, stale, unavailable, corrupt.
     pub async fn block_at(&self, height: Height) -> Result<At<Option<Block>>, FastError> {
+        let At { at, value } = self.find_block_at(height).await?;
+        Ok(At { at, value: value.map(|kept| kept.block) })
+    }
+
+    /// The same, with the number of transactions before it.
+    ///
+    /// # Errors
+    /// Not ready, stale, unavailable, corrupt.
+    pub async fn find_block_at(&self, height: Height) -> Result<At<Option<KeptBlock>>, FastError> {
         let doing = "read a block by height";
         let mut missing = Missing::default();
         for _ in 0..READ_ATTEMPTS_MAX {
-            let mut found = self.read_shared(doing, Wanted::IdAt(height)).await?;
+            let mut found = self.read_shared(doing, Wanted::BlockAt(height)).await?;
             let at = found.head.point();
             let Some(indexed) = found.next(doing)? else { return Ok(At { at, value: None }) };
-            let id = self.indexed_id(height, &indexed)?;
+            let (id, undo) = (self.indexed_id(height, &indexed)?, found.next(doing)?);
             let body = self.body(doing, id).await?;
             let block = self.block_of(id, body.as_deref())?;
             if let Some(block) = block.filter(|block| block.height == height) {
-                return Ok(At { at, value: Some(block) });
+                let transactions_before = before(&found.head, id, block.transactions.len(), undo.as_deref());
+                return Ok(At { at, value: Some(KeptBlock { block, transactions_before }) });
             }
             missing.again_at(at).map_err(|()| self.no_body(id, height))?;
         }
@@ -184,9 +221,9 @@ impl FastTier {
                 return Ok(At { at: found.head.point(), value: None });
             };
             // Height and block once more together: so they fit each other, whatever happened in between.
-            found = self.read_shared(doing, Wanted::HeightOfAndIdAt(id, height)).await?;
+            found = self.read_shared(doing, Wanted::HeightOfAndBlockAt(id, height)).await?;
             let at = found.head.point();
-            let (again, indexed) = (found.next(doing)?, found.next(doing)?);
+            let (again, indexed, undo) = (found.next(doing)?, found.next(doing)?, found.next(doing)?);
             if self.height_of(id, again)? != Some(height) {
                 found = self.read_shared(doing, Wanted::HeightOf(id)).await?;
                 continue;
@@ -196,7 +233,9 @@ impl FastTier {
             };
             let block = self.indexed_id(height, &indexed)?;
             if let Some(body) = self.body(doing, block).await? {
-                let found = Some(self.transaction_of(block, &body, id)?);
+                let (index, of, transaction) = self.transaction_of(block, &body, id)?;
+                let transactions_before = before(&found.head, block, of, undo.as_deref());
+                let found = Some(FoundTransaction { block, index, of, transactions_before, transaction });
                 return Ok(At { at, value: Some(Located { height, found }) });
             }
             missing.again_at(at).map_err(|()| self.no_body(block, height))?;
@@ -217,14 +256,13 @@ impl FastTier {
         block: BlockId,
         body: &[u8],
         id: TransactionId,
-    ) -> Result<FoundTransaction, FastError> {
+    ) -> Result<(usize, usize, Transaction), FastError> {
         let key = || self.keys().block(block);
         let found = find_transaction(body, block, id).map_err(|cause| FastError::corrupt(key(), cause))?;
-        let (index, of, transaction) = found.ok_or_else(|| FastError::Corrupt {
+        found.ok_or_else(|| FastError::Corrupt {
             key: key(),
             detail: format!("the transaction {id} is not in it, unlike the index says"),
-        })?;
-        Ok(FoundTransaction { block, index, of, transaction })
+        })
     }
 
     fn indexed_id(&self, height: Height, value: &[u8]) -> Result<BlockId, FastError> {
@@ -248,6 +286,14 @@ impl FastTier {
             detail: format!("the body of the kept block at height {height} is missing or another's"),
         }
     }
+}
+
+/// How many transactions the chain has before a block of so many, as its undo record says, or the tip's total.
+fn before(head: &Head, id: BlockId, transactions: usize, undo: Option<&[u8]>) -> Option<u64> {
+    let of_undo = undo.and_then(decode_undo_head).filter(|(block, _)| *block == id);
+    let of_undo = of_undo.map(|(_, before)| before.transactions_total);
+    let of_tip = || head.tip.filter(|tip| tip.id == id)?.transactions_total.checked_sub(transactions as u64);
+    of_undo.or_else(of_tip)
 }
 
 /// Decimal, as ids and heights are written.

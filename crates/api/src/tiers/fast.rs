@@ -62,10 +62,23 @@ impl FastLink {
         match (tier, away) {
             (Some(tier), None) => Ok(tier),
             (_, Some((since, why))) if since.elapsed() < TRY_AGAIN => Err(why),
-            (_, why) => match self.trying.try_lock() {
+            (_, Some((_, why))) => match self.trying.try_lock() {
                 Ok(_trying) => self.try_again().await,
-                Err(_) => Err(why.map_or_else(|| "it is being connected to".to_owned(), |(_, why)| why)),
+                Err(_) => Err(why),
             },
+            // The first ones wait together for the first connection: nobody knows of an outage.
+            (None, None) => {
+                let _trying = self.trying.lock().await;
+                let (tier, away) = {
+                    let state = self.state();
+                    (state.tier.clone(), state.away.clone())
+                };
+                match (tier, away) {
+                    (Some(tier), None) => Ok(tier),
+                    (_, Some((_, why))) => Err(why),
+                    (None, None) => self.try_again().await,
+                }
+            }
         }
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::http::StatusCode;
-use forebay_fast::{At, FastError, FastTier, InChain, Located, RankedBy};
+use forebay_fast::{At, FastError, FastTier, InChain, KeptBlock, Located, RankedBy};
 use forebay_ledger::account::Account;
 use forebay_ledger::block::Block;
 use forebay_ledger::ids::{Address, BlockId, Height, TransactionId};
@@ -137,8 +137,8 @@ impl Tiers {
         wait: Option<Height>,
     ) -> Result<Read<Option<NumberedBlock>>, ApiError> {
         match self.ask_fast(wait, |fast| async move { fast.find_block(id).await }).await? {
-            Ok(Read { tier, height, value: InChain::Yes(block) }) => {
-                Ok(Read { tier, height, value: Some(self.numbered(block).await?) })
+            Ok(Read { tier, height, value: InChain::Yes(kept) }) => {
+                Ok(Read { tier, height, value: Some(self.numbered(kept).await?) })
             }
             // PostgreSQL may still have a block that was taken back.
             Ok(Read { tier, height, value: InChain::No }) => Ok(Read { tier, height, value: None }),
@@ -189,9 +189,9 @@ impl Tiers {
         height: Height,
         wait: Option<Height>,
     ) -> Result<Read<Option<NumberedBlock>>, ApiError> {
-        match self.ask_fast(wait, |fast| async move { fast.block_at(height).await }).await? {
-            Ok(Read { tier, height, value: Some(block) }) => {
-                Ok(Read { tier, height, value: Some(self.numbered(block).await?) })
+        match self.ask_fast(wait, |fast| async move { fast.find_block_at(height).await }).await? {
+            Ok(Read { tier, height, value: Some(kept) }) => {
+                Ok(Read { tier, height, value: Some(self.numbered(kept).await?) })
             }
             _ => self.slow_block(BlockKey::Height(height), wait).await,
         }
@@ -218,38 +218,23 @@ impl Tiers {
         slow(&lists, numbered)
     }
 
-    async fn numbered(&self, block: Block) -> Result<NumberedBlock, ApiError> {
-        let transactions_before =
-            self.transactions_before(block.id, block.height, block.transactions.len()).await?;
+    async fn numbered(&self, kept: KeptBlock) -> Result<NumberedBlock, ApiError> {
+        let KeptBlock { block, transactions_before } = kept;
+        let transactions_before = self.transactions_before(block.id, transactions_before).await?;
         Ok(NumberedBlock { block, transactions_before })
     }
 
-    /// Transactions in the chain before a block that has so many.
-    async fn transactions_before(
-        &self,
-        id: BlockId,
-        height: Height,
-        transactions: usize,
-    ) -> Result<u64, ApiError> {
+    /// Transactions in the chain before a block of it. `known`: to Redis.
+    async fn transactions_before(&self, id: BlockId, known: Option<u64>) -> Result<u64, ApiError> {
         if id == self.chain.genesis.id {
             return Ok(0);
         }
-        if let Some(known) = self.row_ids.before(id) {
+        if let Some(known) = known {
+            self.row_ids.learn([(id, known)]);
             return Ok(known);
         }
-        let asked = self.fast.read(|fast| async move {
-            let before = fast.transactions_before(id, height).await?;
-            let head = fast.readable_head().await?;
-            Ok(At { at: head.point(), value: (before, head.tip) })
-        });
-        if let Ok(At { value: (before, tip), .. }) = asked.await {
-            let of_tip = tip
-                .filter(|tip| tip.id == id)
-                .map(|tip| tip.transactions_total.saturating_sub(transactions as u64));
-            if let Some(before) = before.or(of_tip) {
-                self.row_ids.learn([(id, before)]);
-                return Ok(before);
-            }
+        if let Some(known) = self.row_ids.before(id) {
+            return Ok(known);
         }
         // Redis was restored since: then PostgreSQL has the block.
         let mut session = self.lists(None).await?;
@@ -275,7 +260,7 @@ impl Tiers {
         match located {
             Ok(Read { tier, height, value: None }) => return Ok(Read { tier, height, value: None }),
             Ok(Read { tier, height, value: Some(Located { height: of_block, found: Some(found) }) }) => {
-                let before = self.transactions_before(found.block, of_block, found.of).await?;
+                let before = self.transactions_before(found.block, found.transactions_before).await?;
                 let listed = ListedTransaction {
                     transaction: found.transaction,
                     height: of_block,
