@@ -65,15 +65,6 @@ pub struct Answer<T> {
     cache: &'static str,
 }
 
-/// What all answers begin with.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct Success<T> {
-    /// Always true.
-    success: bool,
-    #[serde(flatten)]
-    body: T,
-}
-
 /// A failure as clients of the family know it.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Failure {
@@ -102,7 +93,9 @@ impl<T: Serialize> Answer<T> {
     pub fn of_nobody(body: T) -> Self {
         Self { body, from: None, etag: None, cache: CHANGES }
     }
+}
 
+impl<T> Answer<T> {
     /// A name for this content: who has it is told so, without the content.
     pub fn with_etag(mut self, etag: String) -> Self {
         self.etag = Some(etag);
@@ -118,7 +111,27 @@ impl<T: Serialize> Answer<T> {
 
 impl<T: Serialize> IntoResponse for Answer<T> {
     fn into_response(self) -> Response {
-        let mut response = json(StatusCode::OK, &Success { success: true, body: self.body });
+        let Some(body) = success(&self.body) else {
+            return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+        };
+        Answer { body: Written(body), from: self.from, etag: self.etag, cache: self.cache }.into_response()
+    }
+}
+
+/// An answer's whole body as bytes, `{"success":true, …}`.
+#[derive(Debug)]
+pub struct Written(pub Vec<u8>);
+
+impl Answer<Written> {
+    /// A body that was read and is written already.
+    pub fn of_written(read: Read<Written>) -> Self {
+        Self { body: read.value, from: Some((read.tier, read.height)), etag: None, cache: CHANGES }
+    }
+}
+
+impl IntoResponse for Answer<Written> {
+    fn into_response(self) -> Response {
+        let mut response = of_bytes(StatusCode::OK, self.body.0);
         let headers = response.headers_mut();
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(self.cache));
         if let Some((tier, height)) = self.from {
@@ -132,19 +145,40 @@ impl<T: Serialize> IntoResponse for Answer<T> {
     }
 }
 
+/// What all answers begin with.
+pub const SUCCESS: &[u8] = b"{\"success\":true";
+/// Most answers about one thing fit.
+const BODY_BYTES: usize = 1024;
+
+/// `{"success":true, …}`, the body's fields being those of an object. `None`: it cannot be JSON, or is no object.
+fn success(body: &impl Serialize) -> Option<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(BODY_BYTES);
+    bytes.extend(SUCCESS);
+    // The body's opening brace becomes the comma before its first field.
+    serde_json::to_writer(&mut bytes, body).ok()?;
+    match bytes.get(SUCCESS.len()..)? {
+        b"{}" => drop(bytes.remove(SUCCESS.len())),
+        [b'{', ..] => *bytes.get_mut(SUCCESS.len())? = b',',
+        _ => return None,
+    }
+    Some(bytes)
+}
+
 /// A body as JSON.
 pub fn json(status: StatusCode, body: &impl Serialize) -> Response {
     match serde_json::to_vec(body) {
-        Ok(bytes) => {
-            let mut response = Response::new(Body::from(bytes));
-            *response.status_mut() = status;
-            let json = HeaderValue::from_static("application/json; charset=utf-8");
-            response.headers_mut().insert(header::CONTENT_TYPE, json);
-            response
-        }
+        Ok(bytes) => of_bytes(status, bytes),
         // Our bodies are texts and numbers; those always become JSON.
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
+}
+
+fn of_bytes(status: StatusCode, bytes: Vec<u8>) -> Response {
+    let mut response = Response::new(Body::from(bytes));
+    *response.status_mut() = status;
+    let json = HeaderValue::from_static("application/json; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, json);
+    response
 }
 
 /// Why there is no answer.
@@ -255,5 +289,19 @@ impl Serialize for JsNumber {
         } else {
             serializer.serialize_f64(self.0)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_body_is_an_object_whose_first_field_is_success() {
+        let written = |body: serde_json::Value| success(&body).map(|bytes| String::from_utf8(bytes).unwrap());
+        assert_eq!(written(json!({})).unwrap(), r#"{"success":true}"#);
+        assert_eq!(written(json!({"a": [{}], "b": 1})).unwrap(), r#"{"success":true,"a":[{}],"b":1}"#);
+        assert_eq!(written(json!([1])), None);
     }
 }

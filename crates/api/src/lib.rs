@@ -21,6 +21,7 @@ use std::sync::Arc;
 
 use axum::Router;
 
+use forebay_fast::SharedCalls;
 use forebay_ledger::ids::Height;
 use forebay_slow::lists::Lists;
 use forebay_store::Node;
@@ -34,7 +35,7 @@ use crate::v1::Hub;
 
 pub use limits::Limits;
 pub use server::{Listener, Server, ServerError, Tls};
-pub use tiers::{Chain, Locate, TierOptions};
+pub use tiers::{Chain, KeptBlocks, Locate, TierOptions};
 pub use v1::WritePolicy;
 
 /// Seconds since the network's epoch.
@@ -56,6 +57,15 @@ pub struct ApiOptions {
     pub lag_operations_max: u64,
     /// What clients can make grow.
     pub limits: Limits,
+}
+
+/// What reads cost and keep.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ReadFigures {
+    /// Reads of Redis that shared calls.
+    pub shared: SharedCalls,
+    /// Blocks that are kept as they were answered.
+    pub kept: KeptBlocks,
 }
 
 /// The API of one chain. Cheap to clone.
@@ -86,7 +96,7 @@ impl Api {
         let ApiOptions { chain, tiers, node, clock, writes, lag_operations_max, limits } = options;
         Self {
             inner: Arc::new(Inner {
-                tiers: Tiers::new(chain.clone(), tiers),
+                tiers: Tiers::new(chain.clone(), tiers, limits.written_blocks_bytes_max),
                 hub: Hub::new(limits.streams_max),
                 chain,
                 node,
@@ -113,6 +123,12 @@ impl Api {
     pub fn document() -> serde_json::Value {
         // A document of texts and numbers always becomes JSON.
         serde_json::to_value(Self::routes().document()).unwrap_or_default()
+    }
+
+    /// What reads cost and keep, as it is now.
+    #[must_use]
+    pub fn figures(&self) -> ReadFigures {
+        ReadFigures { shared: self.tiers().fast().shared_calls(), kept: self.tiers().written().figures() }
     }
 
     fn routes() -> Routes {

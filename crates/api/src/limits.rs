@@ -42,6 +42,8 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// Bytes of a request's body. 64 MiB: a thousand blocks of RISE.
     pub body_bytes_max: usize,
+    /// Bytes of the blocks that are kept as they were answered. 16 MiB: 900 blocks with 25 transactions each.
+    pub written_blocks_bytes_max: usize,
     /// Pages of these origins may read in a browser; empty: pages of any.
     pub origins: Vec<String>,
     /// Whether each request is a line of the log.
@@ -58,6 +60,7 @@ impl Default for Limits {
             request_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(30),
             body_bytes_max: 64 << 20,
+            written_blocks_bytes_max: 16 << 20,
             origins: Vec::new(),
             access_log: true,
         }

@@ -23,6 +23,7 @@ use crate::keys::{Buckets, Keys};
 use crate::lane::{self, Job};
 use crate::library::{self, Answer, Assumed, Function};
 use crate::plan::Plan;
+use crate::shared_reads::SharedReads;
 
 /// The oldest Redis that has Functions.
 const REDIS_MAJOR_MIN: u32 = 7;
@@ -59,7 +60,9 @@ pub(crate) struct Shared {
     link: Mutex<Link>,
     /// What transactions are handed to; there is none before the first.
     lane: OnceLock<mpsc::Sender<Job>>,
-    /// Where that works.
+    /// What single reads are handed to; there is none before the first.
+    shared_reads: OnceLock<SharedReads>,
+    /// Where both work.
     runtime: Handle,
     /// Whoever has it opens the next connection. Never held by a call that goes over a live one.
     opening: tokio::sync::Mutex<()>,
@@ -124,6 +127,7 @@ impl FastTier {
             keys,
             link: Mutex::default(),
             lane: OnceLock::new(),
+            shared_reads: OnceLock::new(),
             runtime: Handle::current(),
             opening: tokio::sync::Mutex::default(),
             floor: Mutex::new(None),
@@ -478,6 +482,12 @@ impl FastTier {
     /// What transactions are handed to.
     pub(crate) fn lane(&self) -> &mpsc::Sender<Job> {
         self.shared.lane.get_or_init(|| lane::start(Arc::downgrade(&self.shared), &self.shared.runtime))
+    }
+
+    /// What single reads are handed to.
+    pub(crate) fn shared_reads(&self) -> &SharedReads {
+        let start = || SharedReads::start(Arc::downgrade(&self.shared), &self.shared.runtime);
+        self.shared.shared_reads.get_or_init(start)
     }
 
     pub(crate) fn of(shared: Arc<Shared>) -> Self {

@@ -1,5 +1,4 @@
-//! Reads that an API needs beside single accounts and blocks: delegates by name and with their rank, ids by height, and
-//! how many transactions the chain has before a block.
+//! Reads that an API needs beside single accounts and blocks: delegates by name and with their rank, ids by height.
 
 use forebay_ledger::account::Account;
 use forebay_ledger::ids::{Address, BlockId, Height};
@@ -12,9 +11,6 @@ use crate::plan::Plan;
 use crate::reader::RankedBy;
 use crate::step::rank_members;
 use crate::working_set::{READ_ATTEMPTS_MAX, moved_on, take};
-
-/// The fields in front of an undo record's accounts: version, two ids and three varints of at most ten bytes.
-const UNDO_HEAD_BYTES_MAX: i64 = 64;
 
 impl FastTier {
     /// Where the chain stands, as data are read: refused unless it is ready and not older than what was seen.
@@ -123,55 +119,4 @@ impl FastTier {
         }
         Err(moved_on("read the newest ids"))
     }
-
-    /// How many transactions the chain has before the block at a height, if Redis knows: it does for the tip and for
-    /// the blocks that it can take back.
-    ///
-    /// # Errors
-    /// Not ready, stale, unavailable, corrupt.
-    pub async fn transactions_before(
-        &self,
-        block: BlockId,
-        height: Height,
-    ) -> Result<Option<u64>, FastError> {
-        let mut reads = Plan::new(self.keys());
-        reads.read("GETRANGE", self.keys().undo(height), (0, UNDO_HEAD_BYTES_MAX - 1));
-        let (_, values) = self.snapshot_anywhere("read the head of an undo record", reads).await?;
-        let found: Vec<Vec<u8>> = take(&mut values.into_iter(), 1)?;
-        Ok(found
-            .first()
-            .and_then(|bytes| undo_head(bytes))
-            .filter(|(id, _)| *id == block)
-            .map(|(_, total)| total))
-    }
-}
-
-/// The block that an undo record belongs to, and the transactions in the chain before it.
-fn undo_head(bytes: &[u8]) -> Option<(BlockId, u64)> {
-    let (version, rest) = bytes.split_first()?;
-    if *version != 1 {
-        return None;
-    }
-    let (id, rest) = fixed_u64(rest)?;
-    let (_height, rest) = varint(rest)?;
-    let (_tip, rest) = fixed_u64(rest)?;
-    let (_timestamp, rest) = varint(rest)?;
-    let (total, _) = varint(rest)?;
-    Some((BlockId(id), total))
-}
-
-fn fixed_u64(bytes: &[u8]) -> Option<(u64, &[u8])> {
-    let (number, rest) = bytes.split_first_chunk::<8>()?;
-    Some((u64::from_be_bytes(*number), rest))
-}
-
-fn varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
-    let mut value = 0_u64;
-    for (at, byte) in bytes.iter().enumerate().take(10) {
-        value |= u64::from(byte & 0x7f) << (7 * at);
-        if byte & 0x80 == 0 {
-            return Some((value, bytes.get(at + 1..)?));
-        }
-    }
-    None
 }

@@ -1,13 +1,12 @@
-//! Simple reads, for any number of programs. Each answer comes with the point of the chain's history that it belongs
-//! to; a chain that is not ready, or older than what this process saw acknowledged, is an error and not an answer.
+//! Reads of many things at once, for any number of programs; those of one are in `singles.rs`. Each answer comes with the
+//! point of the chain's history that it belongs to; a chain that is not ready, or older than what this process saw
+//! acknowledged, is an error and not an answer.
 
 use std::collections::HashMap;
 
 use forebay_ledger::account::Account;
-use forebay_ledger::block::Block;
-use forebay_ledger::ids::{Address, BlockId, Height, TransactionId};
+use forebay_ledger::ids::Address;
 use forebay_ledger::keys::PublicKey;
-use forebay_ledger::transaction::Transaction;
 
 use crate::codec::round::decode_keys;
 use crate::connection::FastTier;
@@ -35,15 +34,6 @@ pub struct AccountsPage {
     pub next_bucket: Option<u64>,
 }
 
-/// A transaction and where it stands.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Located {
-    /// Its block's height.
-    pub height: Height,
-    /// Block and transaction, if the block is among those kept; an older one is in the slow tier only.
-    pub found: Option<(BlockId, Transaction)>,
-}
-
 /// How many there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Counts {
@@ -58,27 +48,6 @@ pub struct Counts {
 }
 
 impl FastTier {
-    /// An account; `None` if the chain does not know it.
-    ///
-    /// # Errors
-    /// Not ready, stale, unavailable, corrupt.
-    pub async fn account(&self, address: Address) -> Result<At<Option<Account>>, FastError> {
-        for _ in 0..READ_ATTEMPTS_MAX {
-            let buckets = self.buckets().await?;
-            let mut reads = Plan::new(self.keys());
-            let key = self.keys().account_bucket(buckets.of_account(address));
-            reads.read("HGET", key, &address.0.to_be_bytes());
-            let Some((head, values)) = self.snapshot("read an account", reads, &buckets).await? else {
-                continue;
-            };
-            let found: Vec<Option<Vec<u8>>> = take(&mut values.into_iter(), 1)?;
-            let records = found.into_iter().flatten().map(|value| (address, value)).collect();
-            let Some(accounts) = self.resolve(&head, records).await? else { continue };
-            return Ok(At { at: head.point(), value: accounts.into_iter().next() });
-        }
-        Err(moved_on("read an account"))
-    }
-
     /// The accounts of `buckets_max` buckets, starting at a bucket. For a list of all at one point in history, ask
     /// until `next_bucket` is `None` and compare the points; for a list in order, sort by address.
     ///
@@ -129,109 +98,6 @@ impl FastTier {
         }
         accounts.sort_unstable_by_key(|account| account.address);
         Ok(Some(At { at, value: accounts }))
-    }
-
-    /// The block with this id, if its body is kept and it is part of the chain.
-    ///
-    /// # Errors
-    /// Not ready, stale, unavailable, corrupt.
-    pub async fn block(&self, id: BlockId) -> Result<At<Option<Block>>, FastError> {
-        for _ in 0..READ_ATTEMPTS_MAX {
-            // A body belongs to its id, whenever it is read; only whether the chain has it is read at one point.
-            let block = self.body("read a block", id).await?;
-            let mut reads = Plan::new(self.keys());
-            match &block {
-                // A block that was taken back leaves its body for the outbox: the height index tells it from the chain's.
-                Some(block) => reads.read("HGET", self.keys().heights(), block.height),
-                None => reads.read_key("GET", self.keys().block(id)),
-            }
-            let (head, values) = self.snapshot_anywhere("read a block", reads).await?;
-            let found: Vec<Option<Vec<u8>>> = take(&mut values.into_iter(), 1)?;
-            let found = found.into_iter().flatten().next();
-            if block.is_none() && found.is_some() {
-                // It came in between.
-                continue;
-            }
-            let in_chain = found.is_some_and(|found| found == id.to_string().as_bytes());
-            return Ok(At { at: head.point(), value: block.filter(|_| in_chain) });
-        }
-        Err(moved_on("read a block"))
-    }
-
-    /// A body by itself: a plain read, since long values are slow in functions.
-    async fn body(&self, doing: &str, id: BlockId) -> Result<Option<Block>, FastError> {
-        let mut command = redis::cmd("GET");
-        command.arg(self.keys().block(id));
-        let bytes: Option<Vec<u8>> = self.ask(doing, &command).await?;
-        self.block_of(id, bytes.as_deref())
-    }
-
-    /// The block at a height, if it is among those kept.
-    ///
-    /// # Errors
-    /// Not ready, stale, unavailable, corrupt.
-    pub async fn block_at(&self, height: Height) -> Result<At<Option<Block>>, FastError> {
-        let mut missing = None;
-        for _ in 0..READ_ATTEMPTS_MAX {
-            let mut reads = Plan::new(self.keys());
-            reads.read("HGET", self.keys().heights(), height);
-            let (head, values) = self.snapshot_anywhere("read a block by height", reads).await?;
-            let indexed: Vec<Option<Vec<u8>>> = take(&mut values.into_iter(), 1)?;
-            let Some(indexed) = indexed.into_iter().flatten().next() else {
-                return Ok(At { at: head.point(), value: None });
-            };
-            let found = self.indexed_id(height, &indexed)?;
-            let block = self.body("read a block by height", found).await?;
-            if let Some(block) = block.filter(|block| block.height == height) {
-                return Ok(At { at: head.point(), value: Some(block) });
-            }
-            // Trimmed in between; unless nothing has happened in between.
-            if missing.replace(head.point()) == Some(head.point()) {
-                return Err(FastError::Corrupt {
-                    key: self.keys().block(found),
-                    detail: format!("the body of the kept block at height {height} is missing or another's"),
-                });
-            }
-        }
-        Err(moved_on("read a block by height"))
-    }
-
-    fn indexed_id(&self, height: Height, value: &[u8]) -> Result<BlockId, FastError> {
-        std::str::from_utf8(value).ok().and_then(|text| text.parse().ok()).ok_or_else(|| FastError::Corrupt {
-            key: format!("{} {height}", self.keys().heights()),
-            detail: "not a block id".to_owned(),
-        })
-    }
-
-    /// The height of a confirmed transaction, and the transaction itself if its block is kept; `None` if the chain does
-    /// not have it.
-    ///
-    /// # Errors
-    /// Not ready, stale, unavailable, corrupt.
-    pub async fn transaction(&self, id: TransactionId) -> Result<At<Option<Located>>, FastError> {
-        for _ in 0..READ_ATTEMPTS_MAX {
-            let buckets = self.buckets().await?;
-            let mut reads = Plan::new(self.keys());
-            let key = self.keys().transaction_bucket(buckets.of_transaction(id));
-            reads.read("HGET", key, &id.0.to_be_bytes());
-            let Some((head, values)) = self.snapshot("find a transaction", reads, &buckets).await? else {
-                continue;
-            };
-            let heights: Vec<Option<Height>> = take(&mut values.into_iter(), 1)?;
-            let Some(height) = heights.into_iter().flatten().next() else {
-                return Ok(At { at: head.point(), value: None });
-            };
-            let block = self.block_at(height).await?;
-            if block.at != head.point() {
-                continue;
-            }
-            let found = block.value.and_then(|block| {
-                let id_of_block = block.id;
-                block.transactions.into_iter().find(|found| found.id == id).map(|found| (id_of_block, found))
-            });
-            return Ok(At { at: head.point(), value: Some(Located { height, found }) });
-        }
-        Err(moved_on("find a transaction"))
     }
 
     /// Delegates in the order of a ranking (value descending, public key ascending), `count` of them from `offset` on.

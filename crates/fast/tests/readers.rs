@@ -87,7 +87,10 @@ async fn single_reads_find_what_the_chain_has() {
         for transaction in &applied.block.transactions {
             let located = bench.tier.transaction(transaction.id).await.unwrap().value.unwrap();
             assert_eq!(located.height, applied.block.height);
-            assert_eq!(located.found, Some((applied.block.id, transaction.clone())));
+            let found = located.found.unwrap();
+            assert_eq!((found.block, &found.transaction), (applied.block.id, transaction));
+            assert_eq!(found.of, applied.block.transactions.len());
+            assert_eq!(&applied.block.transactions[found.index], transaction);
         }
     }
     assert_eq!(bench.tier.block(BlockId(1)).await.unwrap().value, None);

@@ -60,6 +60,9 @@ pub struct ApiSettings {
     /// Bytes of a request's body.
     #[serde(deserialize_with = "number")]
     body_bytes_max: usize,
+    /// Bytes of the blocks that are kept as they were answered; 0: none.
+    #[serde(deserialize_with = "number")]
+    written_blocks_bytes_max: usize,
     /// Origins whose pages may read; empty: all.
     origins: Vec<String>,
     /// Whether each request is a line of the log.
@@ -87,6 +90,7 @@ impl Default for ApiSettings {
             streams_max: limits.streams_max,
             requests_per_second_max: limits.requests_per_second_max,
             body_bytes_max: limits.body_bytes_max,
+            written_blocks_bytes_max: limits.written_blocks_bytes_max,
             origins: limits.origins,
             access_log: limits.access_log,
         }
@@ -104,6 +108,7 @@ impl ApiSettings {
             request_timeout: Duration::from_secs(self.request_timeout_seconds.max(1)),
             idle_timeout: Duration::from_secs(self.idle_timeout_seconds.max(1)),
             body_bytes_max: self.body_bytes_max,
+            written_blocks_bytes_max: self.written_blocks_bytes_max,
             origins: self.origins.clone(),
             access_log: self.access_log,
         }

@@ -53,7 +53,7 @@ impl Listeners {
         self.0.iter().map(|listener| listener.place().to_owned()).collect()
     }
 
-    /// Serves; `None` where nobody is to be listened to. `node`: for writes.
+    /// Serves; `None` where nobody is to be listened to. `node`: for writes. The API is for whoever watches it.
     ///
     /// # Errors
     /// Configuration: the token, PostgreSQL's address.
@@ -62,7 +62,7 @@ impl Listeners {
         home: &Home,
         chain: &Chain,
         node: Option<Node>,
-    ) -> anyhow::Result<Option<Server>> {
+    ) -> anyhow::Result<Option<(Api, Server)>> {
         if self.0.is_empty() {
             return Ok(None);
         }
@@ -79,7 +79,9 @@ impl Listeners {
             lag_operations_max: settings.limits.limits().lag_blocks_max as u64,
             limits: settings.api.limits(),
         };
-        Ok(Some(Server::start(&Api::new(options), self.0)))
+        let api = Api::new(options);
+        let server = Server::start(&api, self.0);
+        Ok(Some((api, server)))
     }
 }
 

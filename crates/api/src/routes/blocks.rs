@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 
 use super::about;
 use crate::Api;
-use crate::answer::{Answer, ApiError};
+use crate::answer::{Answer, ApiError, Written};
 use crate::documents::Routes;
 use crate::parameters::{Asked, Kind, NOTHING, Parameter, Schema};
 use crate::tiers::{Standing, of_slow};
@@ -88,24 +88,23 @@ async fn list(State(api): State<Api>, asked: Asked) -> Result<Answer<BlocksPage>
     Ok(Api::of_lists(&lists, BlocksPage { blocks: blocks.iter().map(shown).collect(), count }))
 }
 
-#[derive(Serialize, ToSchema)]
+/// The form of what `views/written_block.rs` writes.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "only its description is used")]
 struct OneBlock {
     block: views::Block<views::Single>,
 }
 
-async fn block(State(api): State<Api>, asked: Asked) -> Result<Answer<OneBlock>, ApiError> {
+async fn block(State(api): State<Api>, asked: Asked) -> Result<Answer<Written>, ApiError> {
     let given = api.check(&asked, &BLOCK)?;
     let not_found = || ApiError::refused("Block not found");
     let id = given.id("id").flatten().map(BlockId).ok_or_else(not_found)?;
-    let found = api.tiers().block(id, asked.wait_height).await?;
+    let found = api.tiers().written_block(id, asked.wait_height).await?;
     let found = found.try_map(|found| found.ok_or_else(not_found))?;
     let tip = found.height;
     // Confirmations grow with the tip: the content is one for an id and a height.
     let etag = format!("W/\"{id}-{tip}\"");
-    let shown = found.map(|found| OneBlock {
-        block: views::Block::alone(&found.block, found.transactions_before, tip, api.chain()),
-    });
-    Ok(Answer::of(shown).with_etag(etag))
+    Ok(Answer::of_written(found.map(|block| Written(block.at_tip(tip)))).with_etag(etag))
 }
 
 #[derive(Serialize, ToSchema)]

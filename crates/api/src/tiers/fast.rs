@@ -5,7 +5,7 @@ use std::future::Future;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use forebay_fast::{At, FastError, FastErrorKind, FastOptions, FastTier};
+use forebay_fast::{At, FastError, FastErrorKind, FastOptions, FastTier, SharedCalls};
 
 use super::{Locate, is_away};
 
@@ -62,10 +62,23 @@ impl FastLink {
         match (tier, away) {
             (Some(tier), None) => Ok(tier),
             (_, Some((since, why))) if since.elapsed() < TRY_AGAIN => Err(why),
-            (_, why) => match self.trying.try_lock() {
+            (_, Some((_, why))) => match self.trying.try_lock() {
                 Ok(_trying) => self.try_again().await,
-                Err(_) => Err(why.map_or_else(|| "it is being connected to".to_owned(), |(_, why)| why)),
+                Err(_) => Err(why),
             },
+            // The first ones wait together for the first connection: nobody knows of an outage.
+            (None, None) => {
+                let _trying = self.trying.lock().await;
+                let (tier, away) = {
+                    let state = self.state();
+                    (state.tier.clone(), state.away.clone())
+                };
+                match (tier, away) {
+                    (Some(tier), None) => Ok(tier),
+                    (_, Some((_, why))) => Err(why),
+                    (None, None) => self.try_again().await,
+                }
+            }
         }
     }
 
@@ -107,6 +120,11 @@ impl FastLink {
             return why;
         }
         if error.kind() == FastErrorKind::Unavailable { self.away(why) } else { why }
+    }
+
+    /// How often reads shared a call, since this connection was first made.
+    pub fn shared_calls(&self) -> SharedCalls {
+        self.state().tier.as_ref().map(FastTier::shared_calls).unwrap_or_default()
     }
 
     fn away(&self, why: String) -> String {

@@ -6,6 +6,7 @@ mod row_ids;
 mod single;
 mod slow;
 mod waiting;
+mod written_blocks;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -22,8 +23,9 @@ use crate::answer::{ApiError, Read, Tier};
 
 pub use fast::FastLink;
 pub use row_ids::RowIds;
-pub use single::{Chain, RankedDelegate, Standing};
+pub use single::{Chain, NumberedBlock, RankedDelegate, Standing};
 pub use slow::SlowLink;
+pub use written_blocks::{KeptBlocks, WrittenBlocks};
 
 /// Finds a server's address; asked again while the server is away, since it may come back elsewhere.
 pub type Locate<T> = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Result<T, String>> + Send>> + Send + Sync>;
@@ -49,16 +51,18 @@ pub struct Tiers {
     fast: FastLink,
     slow: SlowLink,
     row_ids: RowIds,
+    written: WrittenBlocks,
     wait_max: Duration,
 }
 
 impl Tiers {
     /// Connects to nothing yet: whatever is away is looked for when it is asked.
-    pub fn new(chain: Chain, options: TierOptions) -> Self {
+    pub fn new(chain: Chain, options: TierOptions, written_blocks_bytes_max: usize) -> Self {
         Self {
             fast: FastLink::new(options.redis, chain.profile.name.clone(), options.redis_timeout),
             slow: SlowLink::new(options.postgres, options.pool),
             row_ids: RowIds::default(),
+            written: WrittenBlocks::new(written_blocks_bytes_max),
             wait_max: options.wait_max,
             chain,
         }
@@ -72,6 +76,11 @@ impl Tiers {
     /// Redis.
     pub fn fast(&self) -> &FastLink {
         &self.fast
+    }
+
+    /// The blocks that are kept as they were answered.
+    pub fn written(&self) -> &WrittenBlocks {
+        &self.written
     }
 
     /// A read of Redis. `Ok(None)`: it cannot answer now, and PostgreSQL may be asked instead.

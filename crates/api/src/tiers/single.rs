@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use forebay_fast::{At, FastError, FastTier, RankedBy};
+use axum::http::StatusCode;
+use forebay_fast::{At, FastError, FastTier, InChain, KeptBlock, Located, RankedBy};
 use forebay_ledger::account::Account;
 use forebay_ledger::block::Block;
 use forebay_ledger::ids::{Address, BlockId, Height, TransactionId};
@@ -14,6 +15,7 @@ use forebay_slow::lists::{ListedTransaction, Lists};
 
 use super::{Tiers, of_slow};
 use crate::answer::{ApiError, Read, Tier};
+use crate::views::WrittenBlock;
 
 /// Which chain this is.
 #[derive(Clone)]
@@ -134,8 +136,51 @@ impl Tiers {
         id: BlockId,
         wait: Option<Height>,
     ) -> Result<Read<Option<NumberedBlock>>, ApiError> {
-        let found = self.ask_fast(wait, |fast| async move { fast.block(id).await }).await?;
-        self.numbered(found, wait, BlockKey::Id(id)).await
+        match self.ask_fast(wait, |fast| async move { fast.find_block(id).await }).await? {
+            Ok(Read { tier, height, value: InChain::Yes(kept) }) => {
+                Ok(Read { tier, height, value: Some(self.numbered(kept).await?) })
+            }
+            // PostgreSQL may still have a block that was taken back.
+            Ok(Read { tier, height, value: InChain::No }) => Ok(Read { tier, height, value: None }),
+            Ok(Read { value: InChain::NotKept, .. }) | Err(_) => {
+                self.slow_block(BlockKey::Id(id), wait).await
+            }
+        }
+    }
+
+    /// The same as it is answered: written once, and kept if it came from Redis.
+    pub async fn written_block(
+        &self,
+        id: BlockId,
+        wait: Option<Height>,
+    ) -> Result<Read<Option<Arc<WrittenBlock>>>, ApiError> {
+        let found = match self.written.get(id) {
+            None => self.block(id, wait).await?,
+            Some(written) => {
+                let height = written.height();
+                match self.ask_fast(wait, |fast| async move { fast.in_chain(id, height).await }).await? {
+                    Ok(Read { tier, height, value: InChain::Yes(()) }) => {
+                        return Ok(Read { tier, height, value: Some(written) });
+                    }
+                    Ok(Read { tier, height, value: InChain::No }) => {
+                        return Ok(Read { tier, height, value: None });
+                    }
+                    Ok(Read { value: InChain::NotKept, .. }) | Err(_) => {
+                        self.slow_block(BlockKey::Id(id), wait).await?
+                    }
+                }
+            }
+        };
+        let Read { tier, height, value } = found;
+        let Some(block) = value else { return Ok(Read { tier, height, value: None }) };
+        let written = WrittenBlock::of(&block, &self.chain).map(Arc::new).ok_or_else(|| {
+            let message = format!("block {id} cannot be written as JSON");
+            ApiError::failed(StatusCode::INTERNAL_SERVER_ERROR, "defect", message, "Please report it.")
+        })?;
+        if tier == Tier::Fast {
+            self.written.keep(id, Arc::clone(&written));
+        }
+        Ok(Read { tier, height, value: Some(written) })
     }
 
     /// The block at a height.
@@ -144,21 +189,20 @@ impl Tiers {
         height: Height,
         wait: Option<Height>,
     ) -> Result<Read<Option<NumberedBlock>>, ApiError> {
-        let found = self.ask_fast(wait, |fast| async move { fast.block_at(height).await }).await?;
-        self.numbered(found, wait, BlockKey::Height(height)).await
+        match self.ask_fast(wait, |fast| async move { fast.find_block_at(height).await }).await? {
+            Ok(Read { tier, height, value: Some(kept) }) => {
+                Ok(Read { tier, height, value: Some(self.numbered(kept).await?) })
+            }
+            _ => self.slow_block(BlockKey::Height(height), wait).await,
+        }
     }
 
-    async fn numbered(
+    /// Redis keeps the newest blocks only; if it has all of the chain, PostgreSQL says no just as well.
+    async fn slow_block(
         &self,
-        found: Result<Read<Option<Block>>, String>,
-        wait: Option<Height>,
         key: BlockKey,
+        wait: Option<Height>,
     ) -> Result<Read<Option<NumberedBlock>>, ApiError> {
-        if let Ok(Read { tier, height, value: Some(block) }) = found {
-            let transactions_before = self.transactions_before(&block).await?;
-            return Ok(Read { tier, height, value: Some(NumberedBlock { block, transactions_before }) });
-        }
-        // Redis keeps the newest blocks only; if it has all of the chain, PostgreSQL says no just as well.
         let mut session = self.lists(wait).await?;
         let lists = session.lists().await.map_err(|e| of_slow(&e))?;
         let found = match key {
@@ -174,27 +218,23 @@ impl Tiers {
         slow(&lists, numbered)
     }
 
-    async fn transactions_before(&self, block: &Block) -> Result<u64, ApiError> {
-        if block.previous_block.is_none() {
+    async fn numbered(&self, kept: KeptBlock) -> Result<NumberedBlock, ApiError> {
+        let KeptBlock { block, transactions_before } = kept;
+        let transactions_before = self.transactions_before(block.id, transactions_before).await?;
+        Ok(NumberedBlock { block, transactions_before })
+    }
+
+    /// Transactions in the chain before a block of it. `known`: to Redis.
+    async fn transactions_before(&self, id: BlockId, known: Option<u64>) -> Result<u64, ApiError> {
+        if id == self.chain.genesis.id {
             return Ok(0);
         }
-        if let Some(known) = self.row_ids.before(block.id) {
+        if let Some(known) = known {
+            self.row_ids.learn([(id, known)]);
             return Ok(known);
         }
-        let (id, height) = (block.id, block.height);
-        let asked = self.fast.read(|fast| async move {
-            let before = fast.transactions_before(id, height).await?;
-            let head = fast.readable_head().await?;
-            Ok(At { at: head.point(), value: (before, head.tip) })
-        });
-        if let Ok(At { value: (before, tip), .. }) = asked.await {
-            let of_tip = tip
-                .filter(|tip| tip.id == id)
-                .map(|tip| tip.transactions_total.saturating_sub(block.transactions.len() as u64));
-            if let Some(before) = before.or(of_tip) {
-                self.row_ids.learn([(id, before)]);
-                return Ok(before);
-            }
+        if let Some(known) = self.row_ids.before(id) {
+            return Ok(known);
         }
         // Redis was restored since: then PostgreSQL has the block.
         let mut session = self.lists(None).await?;
@@ -219,38 +259,21 @@ impl Tiers {
         let located = self.ask_fast(wait, |fast| async move { fast.transaction(id).await }).await?;
         match located {
             Ok(Read { tier, height, value: None }) => return Ok(Read { tier, height, value: None }),
-            Ok(Read { tier, height, value: Some(located) }) => {
-                if let Some((block, transaction)) = located.found {
-                    let found = self.place(located.height, block, transaction).await?;
-                    if let Some(found) = found {
-                        return Ok(Read { tier, height, value: Some(found) });
-                    }
-                }
+            Ok(Read { tier, height, value: Some(Located { height: of_block, found: Some(found) }) }) => {
+                let before = self.transactions_before(found.block, found.transactions_before).await?;
+                let listed = ListedTransaction {
+                    transaction: found.transaction,
+                    height: of_block,
+                    block: found.block,
+                    row_id: before + found.index as u64 + 1,
+                };
+                return Ok(Read { tier, height, value: Some(listed) });
             }
-            Err(_) => {}
+            Ok(_) | Err(_) => {}
         }
         let mut session = self.lists(wait).await?;
         let lists = session.lists().await.map_err(|e| of_slow(&e))?;
         slow(&lists, lists.transaction(id).await)
-    }
-
-    /// A transaction's number in the chain: its block has to be read for its place. `None`: the block is gone meanwhile.
-    async fn place(
-        &self,
-        height: Height,
-        block: BlockId,
-        transaction: forebay_ledger::transaction::Transaction,
-    ) -> Result<Option<ListedTransaction>, ApiError> {
-        let body = self.fast.read(|fast| async move { fast.block(block).await }).await;
-        let Ok(At { value: Some(body), .. }) = body else { return Ok(None) };
-        let before = self.transactions_before(&body).await?;
-        let index = body.transactions.iter().position(|one| one.id == transaction.id);
-        Ok(index.map(|index| ListedTransaction {
-            transaction,
-            height,
-            block,
-            row_id: before + index as u64 + 1,
-        }))
     }
 
     /// A delegate by its address.

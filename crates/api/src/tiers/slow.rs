@@ -46,12 +46,23 @@ impl SlowLink {
                 outcome => outcome,
             },
             (_, Some((since, why))) if since.elapsed() < TRY_AGAIN => Err(unavailable(why)),
-            (_, why) => match self.trying.try_lock() {
+            (_, Some((_, why))) => match self.trying.try_lock() {
                 Ok(_trying) => self.try_again().await,
-                Err(_) => Err(unavailable(
-                    why.map_or_else(|| "it is being connected to".to_owned(), |(_, why)| why),
-                )),
+                Err(_) => Err(unavailable(why)),
             },
+            // The first ones wait together for the first connection: nobody knows of an outage.
+            (None, None) => {
+                let _trying = self.trying.lock().await;
+                let (pool, away) = {
+                    let state = self.state();
+                    (state.pool.clone(), state.away.clone())
+                };
+                match (pool, away) {
+                    (Some((_, pool)), None) => pool.session().await,
+                    (_, Some((_, why))) => Err(unavailable(why)),
+                    (None, None) => self.try_again().await,
+                }
+            }
         }
     }
 

@@ -54,15 +54,9 @@ impl<T> Block<T> {
 }
 
 impl Block<Single> {
-    /// As `/api/blocks/get` shows it, at a tip of this height.
-    pub fn alone(block: &LedgerBlock, transactions_before: u64, tip: Height, chain: &Chain) -> Self {
-        let transactions = block
-            .transactions
-            .iter()
-            .zip(transactions_before + 1..)
-            .map(|(one, row_id)| Single::in_block(one, block.height, block.id, row_id, tip, chain))
-            .collect();
-        Self::with(block, transactions)
+    /// The frame of `/api/blocks/get`, which `written_block.rs` fills.
+    pub(super) fn without_transactions(block: &LedgerBlock) -> Self {
+        Self::with(block, Vec::new())
     }
 }
 

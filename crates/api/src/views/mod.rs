@@ -4,8 +4,10 @@ mod account;
 mod block;
 mod delegate;
 mod transaction;
+mod written_block;
 
 pub use account::{Account, GroupAccount, Rich, VoterAccount};
 pub use block::{Block, MemoryBlock};
 pub use delegate::{Delegate, Shown, collation};
 pub use transaction::{Listed, Single};
+pub use written_block::WrittenBlock;

@@ -243,7 +243,7 @@ impl Memory {
 }
 
 /// The block itself is the first confirmation.
-fn confirmations(height: Height, tip: Height) -> Height {
+pub(super) fn confirmations(height: Height, tip: Height) -> Height {
     (tip + 1).saturating_sub(height)
 }
 

@@ -20,15 +20,16 @@ use crate::load::{Load, Made};
 use crate::options::{BenchOptions, Durability};
 use crate::row::{Row, figure, median};
 
-use served::{RAW, Served};
+use served::{Keep, RAW, Served};
 use writing::Writing;
 use wrk::{Asked, Wrk};
 
 pub use wrk::load_generator;
 
-/// Accounts, and blocks, that are asked for: more than any cache on the way would be worth having for.
+/// Accounts that are asked for, at most: each is read from Redis whenever it is asked for.
 const ASKED_FOR_MAX: usize = 1000;
-/// Blocks that are read; the others are applied meanwhile. As many as the tail of a chain that clients look at.
+/// Blocks that are read; the others are applied meanwhile. As many as the tail of a chain that clients look at: they are
+/// kept as they were answered, so they are measured on a server that keeps none, too.
 const BLOCKS_READ: u32 = 200;
 /// What is left of the blocks to apply when a machine is slow to start the generator.
 const SPARE_SECONDS: u32 = 3;
@@ -38,15 +39,18 @@ const SPARE_SECONDS: u32 = 3;
 enum Kind {
     Account,
     Block,
+    /// By a server that keeps no block.
+    BlockAnew,
 }
 
 impl Kind {
-    const ALL: [Self; 2] = [Self::Account, Self::Block];
+    const ALL: [Self; 3] = [Self::Account, Self::Block, Self::BlockAnew];
 
     fn name(self) -> &'static str {
         match self {
             Self::Account => "account by address",
             Self::Block => "block by id",
+            Self::BlockAnew => "block by id, none kept",
         }
     }
 
@@ -61,7 +65,9 @@ impl Kind {
                     .map(|sender| format!("/api/accounts?address={}", sender.with_suffix(suffix)))
                     .collect()
             }
-            Self::Block => blocks.map(|block| format!("/api/blocks/get?id={}", block.id)).collect(),
+            Self::Block | Self::BlockAnew => {
+                blocks.map(|block| format!("/api/blocks/get?id={}", block.id)).collect()
+            }
         };
         all.into_iter().take(ASKED_FOR_MAX).collect()
     }
@@ -108,12 +114,14 @@ pub(crate) async fn measure(
     let (first, rest) = load.blocks.split_at(read);
     accept_all(&staged.node, checked(first), load.now()).await?;
     staged.settle().await?;
-    let served = Served::start(&stage, &staged, load).await?;
+    let served = Served::start(&stage, &staged, load, Keep::AsConfigured).await?;
+    let forgetful = Served::start(&stage, &staged, load, Keep::Nothing).await?;
 
     let mut rows = Vec::new();
     let (mut kinds, row) = (Vec::new(), |what: String, figure, unit| row(load, profile, what, figure, unit));
     for kind in Kind::ALL {
-        let arms = prepare(kind, first, load, &stage, &served, &directory).await?;
+        let served = if matches!(kind, Kind::BlockAnew) { &forgetful } else { &served };
+        let arms = prepare(kind, first, load, &stage, served, &directory).await?;
         let (mut ours, mut control) = (Vec::new(), Vec::new());
         for _ in 0..options.repeats.max(1) {
             ours.push(wrk.ask(served.address, &arms.ours, seconds(options)).await?);
@@ -124,8 +132,11 @@ pub(crate) async fn measure(
         let alone = of(&ours, |asked| asked.p99_us);
         let p99 = row(format!("{}, p99", kind.name()), alone, "us");
         rows.push(p99.against(CONTROL, of(&control, |asked| asked.p99_us)));
-        kinds.push((kind, arms, alone));
+        if !matches!(kind, Kind::BlockAnew) {
+            kinds.push((kind, arms, alone));
+        }
     }
+    forgetful.stop().await;
 
     let pause = Duration::from_secs_f64(f64::from(load.block_size) / f64::from(options.http_writes.max(1)));
     let writing = Writing::start(staged.node.clone(), checked(rest), pause, load.now());

@@ -10,7 +10,7 @@ use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
-use forebay_api::{Api, ApiOptions, Chain, Listener, Locate, Server, TierOptions, WritePolicy};
+use forebay_api::{Api, ApiOptions, Chain, Limits, Listener, Locate, Server, TierOptions, WritePolicy};
 use forebay_slow::lists::PoolOptions;
 use redis::aio::MultiplexedConnection;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -29,6 +29,13 @@ pub(super) struct Served {
     pub(super) address: SocketAddr,
 }
 
+/// Which blocks the server keeps as it answered them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Keep {
+    AsConfigured,
+    Nothing,
+}
+
 impl Served {
     /// Serves on a free port of this machine. The access log is off: it would cost both arms the same, and so hide what
     /// differs.
@@ -36,6 +43,7 @@ impl Served {
         stage: &Stage<'_>,
         staged: &StagedNode,
         load: &Load,
+        keep: Keep,
     ) -> Result<Self, BenchError> {
         let chain = Chain {
             profile: Arc::clone(&stage.options.profile),
@@ -55,7 +63,7 @@ impl Served {
             clock: Arc::new(move || now),
             writes: WritePolicy::default(),
             lag_operations_max: stage.options.limits.lag_blocks_max as u64,
-            limits: forebay_api::Limits { access_log: false, ..forebay_api::Limits::default() },
+            limits: limits(keep),
         });
         let redis = stage.arena.redis_connection(stage.profile).await?;
         let control = Router::new().route(&format!("{RAW}{{key}}"), get(raw)).with_state(redis);
@@ -87,6 +95,14 @@ impl Served {
 
     pub(super) async fn stop(self) {
         self.server.stop().await;
+    }
+}
+
+fn limits(keep: Keep) -> Limits {
+    let limits = Limits { access_log: false, ..Limits::default() };
+    match keep {
+        Keep::AsConfigured => limits,
+        Keep::Nothing => Limits { written_blocks_bytes_max: 0, ..limits },
     }
 }
 

@@ -44,13 +44,22 @@ pub fn encode_block(block: &Block) -> Vec<u8> {
 /// [`CodecError`] for any other bytes.
 pub fn decode_block(bytes: &[u8]) -> Result<Block, CodecError> {
     let mut reader = Reader::new(unseal(bytes)?);
+    let mut block = read_head(&mut reader)?;
+    let count = reader.count(TRANSACTION_BYTES_MIN)?;
+    block.transactions = (0..count).map(|_| read_transaction(&mut reader)).collect::<Result<_, _>>()?;
+    reader.end()?;
+    Ok(block)
+}
+
+/// Everything before the transactions.
+fn read_head(reader: &mut Reader<'_>) -> Result<Block, CodecError> {
     if reader.byte()? != VERSION {
         return Err(reader.fault(Fault::Unknown));
     }
-    let mut block = Block {
+    Ok(Block {
         id: BlockId(reader.u64_be()?),
         height: reader.unsigned32()?,
-        version: read_i32(&mut reader)?,
+        version: read_i32(reader)?,
         timestamp: reader.unsigned32()?,
         previous_block: if reader.flag()? { Some(BlockId(reader.u64_be()?)) } else { None },
         number_of_transactions: reader.unsigned32()?,
@@ -62,11 +71,32 @@ pub fn decode_block(bytes: &[u8]) -> Result<Block, CodecError> {
         generator_public_key: PublicKey(reader.array()?),
         block_signature: Signature(reader.array()?),
         transactions: Vec::new(),
-    };
+    })
+}
+
+/// A transaction of a block, how many stand before it, and how many there are; the others are passed over. `None`: the
+/// block has another id, or not this transaction.
+///
+/// # Errors
+/// [`CodecError`] for bytes that [`encode_block`] does not write, as far as they are looked at: the checksum always.
+pub(crate) fn find_transaction(
+    bytes: &[u8],
+    block: BlockId,
+    id: TransactionId,
+) -> Result<Option<(usize, usize, Transaction)>, CodecError> {
+    let mut reader = Reader::new(unseal(bytes)?);
+    if read_head(&mut reader)?.id != block {
+        return Ok(None);
+    }
     let count = reader.count(TRANSACTION_BYTES_MIN)?;
-    block.transactions = (0..count).map(|_| read_transaction(&mut reader)).collect::<Result<_, _>>()?;
+    for index in 0..count {
+        let mut here = reader.clone();
+        if pass_transaction(&mut reader)? == id {
+            return Ok(Some((index, count, read_transaction(&mut here)?)));
+        }
+    }
     reader.end()?;
-    Ok(block)
+    Ok(None)
 }
 
 fn read_i32(reader: &mut Reader<'_>) -> Result<i32, CodecError> {
@@ -139,6 +169,45 @@ fn read_transaction(reader: &mut Reader<'_>) -> Result<Transaction, CodecError> 
         signatures: if has(SIGNATURES) { read_signatures(reader)? } else { Vec::new() },
         asset: read_asset(type_number, reader)?,
     })
+}
+
+/// Goes on to the next transaction: this one's id.
+fn pass_transaction(reader: &mut Reader<'_>) -> Result<TransactionId, CodecError> {
+    let type_number = reader.byte()?;
+    let flags = reader.byte()?;
+    if flags & !KNOWN != 0 {
+        return Err(reader.fault(Fault::Unknown));
+    }
+    let length = |bit: u8, bytes: usize| if flags & bit != 0 { bytes } else { 0 };
+    let id = TransactionId(reader.u64_be()?);
+    reader.unsigned32()?;
+    let (key, address) = (PublicKey::LENGTH, size_of::<u64>());
+    let keys = key + address + length(CLAIMED_SENDER, address) + length(REQUESTER, key);
+    reader.take(keys + length(RECIPIENT, address))?;
+    reader.signed()?;
+    reader.signed()?;
+    reader.take(Signature::LENGTH + length(SECOND_SIGNATURE, Signature::LENGTH))?;
+    if flags & SIGNATURES != 0 {
+        let count = reader.count(Signature::LENGTH)?;
+        reader.take(count * Signature::LENGTH)?;
+    }
+    pass_asset(type_number, reader)?;
+    Ok(id)
+}
+
+fn pass_asset(type_number: u8, reader: &mut Reader<'_>) -> Result<(), CodecError> {
+    let bytes = match type_number {
+        0 => 0,
+        1 => PublicKey::LENGTH,
+        2 => reader.count(1)?,
+        3 => reader.count(1 + PublicKey::LENGTH)? * (1 + PublicKey::LENGTH),
+        4 => {
+            reader.take(2)?;
+            reader.count(PublicKey::LENGTH)? * PublicKey::LENGTH
+        }
+        _ => return Err(reader.fault(Fault::Unknown)),
+    };
+    reader.take(bytes).map(drop)
 }
 
 fn read_signatures(reader: &mut Reader<'_>) -> Result<Vec<Signature>, CodecError> {

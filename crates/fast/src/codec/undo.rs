@@ -46,16 +46,7 @@ pub fn encode_undo(record: &UndoRecord) -> Vec<u8> {
 /// [`CodecError`] for any other bytes.
 pub fn decode_undo(bytes: &[u8]) -> Result<UndoRecord, CodecError> {
     let mut reader = Reader::new(unseal(bytes)?);
-    if reader.byte()? != VERSION {
-        return Err(reader.fault(Fault::Unknown));
-    }
-    let block_id = BlockId(reader.u64_be()?);
-    let tip_before = Tip {
-        height: reader.unsigned32()?,
-        id: BlockId(reader.u64_be()?),
-        timestamp: reader.unsigned32()?,
-        transactions_total: reader.unsigned()?,
-    };
+    let (block_id, tip_before) = read_undo_head(&mut reader)?;
     let count = reader.count(9)?;
     let mut accounts = Vec::with_capacity(count);
     for _ in 0..count {
@@ -71,4 +62,27 @@ pub fn decode_undo(bytes: &[u8]) -> Result<UndoRecord, CodecError> {
     let closed_round = if reader.flag()? { Some(Box::new(read_round(&mut reader)?)) } else { None };
     reader.end()?;
     Ok(UndoRecord { block_id, tip_before, accounts, usernames, closed_round })
+}
+
+/// The fields in front of an undo record's accounts: version, two ids and three varints of at most ten bytes.
+pub(crate) const UNDO_HEAD_BYTES_MAX: usize = 64;
+
+/// The block that a record belongs to, and the tip before it, from the first bytes of the record: without its checksum.
+pub(crate) fn decode_undo_head(bytes: &[u8]) -> Option<(BlockId, Tip)> {
+    let mut reader = Reader::new(bytes);
+    read_undo_head(&mut reader).ok()
+}
+
+fn read_undo_head(reader: &mut Reader<'_>) -> Result<(BlockId, Tip), CodecError> {
+    if reader.byte()? != VERSION {
+        return Err(reader.fault(Fault::Unknown));
+    }
+    let block_id = BlockId(reader.u64_be()?);
+    let tip_before = Tip {
+        height: reader.unsigned32()?,
+        id: BlockId(reader.u64_be()?),
+        timestamp: reader.unsigned32()?,
+        transactions_total: reader.unsigned()?,
+    };
+    Ok((block_id, tip_before))
 }

@@ -21,7 +21,7 @@ pub async fn run(context: &Context, args: ApiArgs) -> anyhow::Result<i32> {
         print(&json!({ "ready": true, "network": chain.profile.name, "listen": places }).to_string())?;
     }
     context.signals.asked().await;
-    if let Some(server) = server {
+    if let Some((_, server)) = server {
         server.stop().await;
     }
     Ok(Exit::Success as i32)

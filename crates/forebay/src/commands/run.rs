@@ -58,6 +58,9 @@ pub async fn run(context: &Context, args: RunArgs) -> anyhow::Result<i32> {
         Ok(http) => http,
         Err(error) => return Err(session.stop_after(error).await),
     };
+    if let Some((api, _)) = &http {
+        observed.api(api);
+    }
     tell_ready(context, &session, args.feed.as_deref(), &places)?;
     service_manager().ready("ready");
     let told = service_manager().follow(session.node.watch());
@@ -72,8 +75,8 @@ pub async fn run(context: &Context, args: RunArgs) -> anyhow::Result<i32> {
     }
     let (asked, drain_max) = (Instant::now(), context.home.settings.drain_max());
     let answered = async {
-        if let Some(http) = http {
-            http.stop().await;
+        if let Some((_, server)) = http {
+            server.stop().await;
         }
         // Lines under way are answered; whoever does not take the answers, or awaits what will not come, has its limit.
         if tokio::time::timeout(drain_max, feed.close()).await.is_err() {

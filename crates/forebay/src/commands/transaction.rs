@@ -1,5 +1,6 @@
 //! `forebay transaction ID`.
 
+use forebay_fast::FoundTransaction;
 use forebay_ledger::ids::{BlockId, Height, TransactionId};
 use forebay_ledger::json::transaction_to_value;
 use forebay_ledger::transaction::{Asset, Transaction};
@@ -46,7 +47,7 @@ async fn find(reads: &Reads, id: TransactionId) -> anyhow::Result<Found> {
     let fast = reads.fast(async |fast| fast.transaction(id).await).await?;
     if let Some(found) = fast
         && let Some(located) = found.value
-        && let Some((block_id, transaction)) = located.found
+        && let Some(FoundTransaction { block: block_id, transaction, .. }) = located.found
     {
         let (height, tip) = (located.height, found.at.height);
         return Ok(Found { transaction, height, block_id, tip, answered: Answered::Fast });

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use forebay_api::{Api, ReadFigures};
 use forebay_store::{Limits, Pace, Phase, PhaseProgress, Progress};
 use metrics::{Unit, counter, describe_counter, describe_gauge, gauge, with_local_recorder};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusRecorder};
@@ -47,6 +48,7 @@ impl Export {
             of_any_state(&seen);
             if let Some(node) = &seen.node {
                 of_node(node);
+                of_api(seen.api.as_ref());
             }
         });
         self.recorder.handle().render()
@@ -222,4 +224,14 @@ fn of_redis(progress: &Progress, limits: &Limits) {
     set(names::UNDO_DEPTH_LIMIT, number(limits.undo_kept));
     set(names::OUTBOX_KEPT, number(kept.outbox_entries));
     set(names::OUTBOX_KEPT_LIMIT, number(limits.outbox_kept));
+}
+
+/// Of a node without one, nothing.
+fn of_api(api: Option<&Api>) {
+    let ReadFigures { shared, kept } = api.map(Api::figures).unwrap_or_default();
+    count(names::API_SHARED_READS, shared.reads);
+    count(names::API_SHARED_CALLS, shared.calls);
+    set(names::API_WRITTEN_BLOCKS, number(kept.blocks));
+    set(names::API_WRITTEN_BYTES, number(kept.bytes));
+    set(names::API_WRITTEN_BYTES_LIMIT, number(kept.bytes_max));
 }

@@ -11,6 +11,7 @@ mod ready;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use forebay_api::Api;
 use forebay_ledger::profile::NetworkProfile;
 use forebay_store::{Limits, Node, Phase, PhaseProgress};
 
@@ -30,6 +31,7 @@ struct Seen {
     /// The last step of the start, or of a restore.
     step: Option<PhaseProgress>,
     node: Option<ObservedNode>,
+    api: Option<Api>,
     network: Option<String>,
     is_over: bool,
 }
@@ -63,6 +65,11 @@ impl Observed {
     pub fn running(&self, node: &Node, profile: &Arc<NetworkProfile>, limits: Limits) {
         let node = ObservedNode { node: node.clone(), profile: Arc::clone(profile), limits };
         self.change(|seen| seen.node = Some(node));
+    }
+
+    /// The API is served.
+    pub fn api(&self, api: &Api) {
+        self.change(|seen| seen.api = Some(api.clone()));
     }
 
     /// It has ended, or did not start.

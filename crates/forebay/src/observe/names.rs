@@ -118,6 +118,13 @@ metrics! {
     OUTBOX_KEPT = gauge("forebay_redis_outbox_kept", "Durable entries that the outbox still has.");
     OUTBOX_KEPT_LIMIT = gauge("forebay_redis_outbox_kept_limit", "outbox_kept; they are trimmed in portions, so there may be some more.");
 
+    // The API.
+    API_SHARED_READS = counter("forebay_api_shared_reads_total", "Reads of single things that the API sent to Redis.");
+    API_SHARED_CALLS = counter("forebay_api_shared_calls_total", "Calls that they were sent in: reads that wait at the same time share one.");
+    API_WRITTEN_BLOCKS = gauge("forebay_api_written_blocks", "Blocks that the API keeps as it answered them.");
+    API_WRITTEN_BYTES = gauge("forebay_api_written_blocks_bytes", "What these blocks take.");
+    API_WRITTEN_BYTES_LIMIT = gauge("forebay_api_written_blocks_bytes_limit", "written_blocks_bytes_max of [api]; 0: none are kept, or no API is served.");
+
     // The process.
     START_TIME = gauge("process_start_time_seconds", "When the process began, seconds since 1970.");
     CPU = counter("process_cpu_seconds_total", "Processor time that the process used.");

@@ -1,0 +1,166 @@
+//! Blocks that were answered lately, as they were written. A body belongs to its id, and what an id covers does not
+//! change; so nothing here can be out of date. Whether the chain has the block, and at which height it stands now, is not
+//! kept: that is asked for each answer.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use forebay_ledger::ids::BlockId;
+
+use crate::views::WrittenBlock;
+
+/// What an entry takes beside the block: its places in both collections, half of them free.
+const ENTRY_BYTES: usize = 128;
+
+/// As many as fit. Those that nobody asked for again go first, the oldest of them before the others.
+pub struct WrittenBlocks {
+    bytes_max: usize,
+    kept: Mutex<Kept>,
+}
+
+#[derive(Default)]
+struct Kept {
+    blocks: HashMap<BlockId, Entry>,
+    order: VecDeque<BlockId>,
+    bytes: usize,
+}
+
+struct Entry {
+    block: Arc<WrittenBlock>,
+    is_asked_again: bool,
+}
+
+/// How much is kept.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct KeptBlocks {
+    /// Blocks.
+    pub blocks: usize,
+    /// What they take.
+    pub bytes: usize,
+    /// What they may take.
+    pub bytes_max: usize,
+}
+
+impl WrittenBlocks {
+    /// None yet.
+    pub fn new(bytes_max: usize) -> Self {
+        Self { bytes_max, kept: Mutex::default() }
+    }
+
+    /// A block that is kept.
+    pub fn get(&self, id: BlockId) -> Option<Arc<WrittenBlock>> {
+        let mut kept = self.lock();
+        let entry = kept.blocks.get_mut(&id)?;
+        entry.is_asked_again = true;
+        Some(Arc::clone(&entry.block))
+    }
+
+    /// Keeps a block, and as many of the others as still fit.
+    pub fn keep(&self, id: BlockId, block: Arc<WrittenBlock>) {
+        let bytes = bytes_of(&block);
+        if bytes > self.bytes_max {
+            return;
+        }
+        let mut kept = self.lock();
+        if kept.blocks.contains_key(&id) {
+            return;
+        }
+        kept.make_room(self.bytes_max - bytes);
+        kept.blocks.insert(id, Entry { block, is_asked_again: false });
+        kept.order.push_back(id);
+        kept.bytes += bytes;
+    }
+
+    /// How much is kept now.
+    pub fn figures(&self) -> KeptBlocks {
+        let kept = self.lock();
+        KeptBlocks { blocks: kept.blocks.len(), bytes: kept.bytes, bytes_max: self.bytes_max }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Kept {
+    /// Ends: who was asked for again is passed over once.
+    fn make_room(&mut self, bytes_max: usize) {
+        while self.bytes > bytes_max
+            && let Some(oldest) = self.order.pop_front()
+        {
+            match self.blocks.get_mut(&oldest) {
+                Some(entry) if entry.is_asked_again => {
+                    entry.is_asked_again = false;
+                    self.order.push_back(oldest);
+                }
+                _ => {
+                    let gone = self.blocks.remove(&oldest);
+                    self.bytes -= gone.map_or(0, |entry| bytes_of(&entry.block));
+                }
+            }
+        }
+    }
+}
+
+fn bytes_of(block: &WrittenBlock) -> usize {
+    ENTRY_BYTES + block.bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BLOCK_BYTES: usize = 1000;
+
+    fn keep(blocks: &WrittenBlocks, id: u64, bytes: usize) {
+        blocks.keep(BlockId(id), Arc::new(WrittenBlock::of_bytes(bytes - ENTRY_BYTES)));
+        let figures = blocks.figures();
+        assert!(figures.bytes <= figures.bytes_max, "{figures:?}");
+    }
+
+    fn kept(blocks: &WrittenBlocks) -> Vec<u64> {
+        let mut ids: Vec<u64> = blocks.lock().blocks.keys().map(|id| id.0).collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    #[test]
+    fn as_many_are_kept_as_fit_and_who_was_asked_for_again_stays_longest() {
+        let blocks = WrittenBlocks::new(3 * BLOCK_BYTES);
+        (1..=3).for_each(|id| keep(&blocks, id, BLOCK_BYTES));
+        assert_eq!(blocks.figures(), KeptBlocks { blocks: 3, bytes: 3000, bytes_max: 3000 });
+        assert!(blocks.get(BlockId(1)).is_some());
+        keep(&blocks, 4, BLOCK_BYTES);
+        assert_eq!(kept(&blocks), [1, 3, 4]);
+        // Asked for once is not for ever.
+        (5..=7).for_each(|id| keep(&blocks, id, BLOCK_BYTES));
+        assert_eq!(kept(&blocks), [5, 6, 7]);
+        // Many small ones give way to a large one.
+        keep(&blocks, 8, 2500);
+        assert_eq!((kept(&blocks), blocks.figures().bytes), (vec![8], 2500));
+        // The same again is no second one.
+        keep(&blocks, 8, 2500);
+        assert_eq!(blocks.figures().blocks, 1);
+    }
+
+    #[test]
+    fn what_is_larger_than_all_the_room_is_not_kept() {
+        for bytes_max in [0, BLOCK_BYTES - 1] {
+            let blocks = WrittenBlocks::new(bytes_max);
+            keep(&blocks, 1, BLOCK_BYTES);
+            assert_eq!(blocks.figures(), KeptBlocks { blocks: 0, bytes: 0, bytes_max });
+            assert!(blocks.get(BlockId(1)).is_none());
+        }
+    }
+
+    #[test]
+    fn all_of_them_asked_for_again_and_again_still_make_room() {
+        let blocks = WrittenBlocks::new(3 * BLOCK_BYTES);
+        for id in 1..100 {
+            keep(&blocks, id, BLOCK_BYTES);
+            (1..=id).for_each(|id| drop(blocks.get(BlockId(id))));
+            assert!(blocks.get(BlockId(id)).is_some());
+        }
+        assert_eq!(blocks.figures().blocks, 3);
+    }
+}
