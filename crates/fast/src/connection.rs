@@ -437,6 +437,17 @@ impl FastTier {
         Ok((connection, peer))
     }
 
+    /// A connection for questions that would disturb others on the tier's own.
+    pub(crate) async fn open_beside(&self, doing: &str) -> Result<MultiplexedConnection, FastError> {
+        let (connection, _) = self.dial().await.map_err(|error| FastError::of_connecting(doing, error))?;
+        Ok(connection)
+    }
+
+    /// The user of the address.
+    pub(crate) fn user(&self) -> &str {
+        self.shared.client.get_connection_info().redis_settings().username().unwrap_or("default")
+    }
+
     async fn dial(&self) -> Result<(MultiplexedConnection, Peer), RedisError> {
         let options = &self.shared.options;
         let config = AsyncConnectionConfig::new()

@@ -42,7 +42,7 @@ pub use error::{FastError, FastErrorKind};
 pub use facts::ServerFacts;
 pub use head::{At, Durable, Fence, Head, Position, ReadPoint, State};
 pub use index_pages::TransactionsPage;
-pub use keys::{Buckets, FORMAT_VERSION, Keys};
+pub use keys::{Buckets, FORMAT_VERSION, Keys, measurement_of};
 pub use memory::{Calibration, Contents, Footprint, SERVER_BYTES};
 pub use outbox::{DamagedEntry, OutboxRange, Trim};
 pub use plain::plain_writes;

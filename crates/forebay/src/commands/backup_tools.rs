@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use tokio::io::AsyncReadExt as _;
 use tokio::process::{Child, Command};
 use tokio_postgres::config::{Host, SslMode};
-use tokio_postgres::{Client, Config, NoTls};
+use tokio_postgres::{Client, Config};
 
 use super::Context;
 use crate::exit::{Exit, Told};
@@ -24,11 +24,13 @@ const ROWS_BAR: &str = "{prefix:>10} {bar:30} {human_pos} of {human_len} rows  {
 const BYTES_BAR: &str =
     "{prefix:>10} {bar:30} {binary_bytes} of {binary_total_bytes}  {binary_bytes_per_sec}  {eta} left";
 
+/// Where systems keep the certificates that they trust, in one file.
+const SYSTEM_CERTIFICATES: [&str; 3] =
+    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
+
 /// A connection that is driven in the background.
 pub async fn connect(config: &Config) -> anyhow::Result<Client> {
-    let (client, connection) = config.connect(NoTls).await.context("connecting to PostgreSQL")?;
-    tokio::spawn(connection);
-    Ok(client)
+    Ok(forebay_slow::open_session(config, "connecting to PostgreSQL").await?)
 }
 
 /// A program of PostgreSQL's clients, told by its environment where to connect: arguments can be seen by everybody.
@@ -44,17 +46,25 @@ pub fn tool(program: &Path, config: &Config) -> Command {
     if let Some(password) = config.get_password() {
         command.env("PGPASSWORD", <OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(password));
     }
-    command.env(
-        "PGSSLMODE",
-        match config.get_ssl_mode() {
-            SslMode::Disable => "disable",
-            SslMode::Require => "require",
-            _ => "prefer",
-        },
-    );
+    encrypt_as_we_do(&mut command, config);
     command.env("LC_ALL", "C").arg("--no-password");
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
     command
+}
+
+/// Encrypted where our own sessions are, and as strictly checked (`slow/src/tls.rs`).
+fn encrypt_as_we_do(command: &mut Command, config: &Config) {
+    if config.get_ssl_mode() != SslMode::Require {
+        command.env("PGSSLMODE", "disable");
+        return;
+    }
+    let given = std::env::var_os("SSL_CERT_FILE").map(PathBuf::from);
+    let trusted = given.or_else(|| SYSTEM_CERTIFICATES.map(PathBuf::from).into_iter().find(|file| file.exists()));
+    match trusted {
+        Some(file) => command.env("PGSSLMODE", "verify-full").env("PGSSLROOTCERT", file),
+        // Our own sessions were refused already where nothing is trusted.
+        None => command.env("PGSSLMODE", "require"),
+    };
 }
 
 /// Rows of the chain's tables, about: what a bar counts to.
