@@ -42,6 +42,14 @@ impl Default for FastOptions {
     }
 }
 
+/// Whether an address can be read; nothing is connected to.
+///
+/// # Errors
+/// Misconfigured: it is no address of a Redis.
+pub fn check_address(url: &str) -> Result<(), FastError> {
+    Client::open(url).map(drop).map_err(|error| FastError::of_connecting("read Redis' address", error))
+}
+
 /// One chain in one Redis. Clones share the connection; for large reads beside a writer, connect a second time.
 ///
 /// Any number of programs may read. Changes need an epoch, taken with [`claim`](Self::claim), and each is refused

@@ -36,7 +36,7 @@ pub use codec::block::{decode_block, encode_block};
 pub use codec::round::{decode_closer, decode_round_block, encode_closer, encode_round_block};
 pub use codec::undo::{decode_undo, encode_undo};
 pub use codec::{CodecError, Fault};
-pub use connection::{FastOptions, FastTier};
+pub use connection::{FastOptions, FastTier, check_address};
 pub use entry::{Operation, OutboxEntry};
 pub use error::{FastError, FastErrorKind};
 pub use facts::ServerFacts;

@@ -14,15 +14,12 @@ use tokio_postgres::{Client, Config};
 
 use super::Context;
 use crate::exit::{Exit, Told};
-use crate::screen::{Screen, Shown, how_far};
+use crate::screen::{BYTES, ROWS, Screen, Shown, how_far};
 
 /// How often the server is asked how far it is.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// How often a plain line tells it.
 const LINE_EVERY: Duration = Duration::from_secs(5);
-const ROWS_BAR: &str = "{prefix:>10} {bar:30} {human_pos} of {human_len} rows  {per_sec}  {eta} left";
-const BYTES_BAR: &str =
-    "{prefix:>10} {bar:30} {binary_bytes} of {binary_total_bytes}  {binary_bytes_per_sec}  {eta} left";
 
 /// Where systems keep the certificates that they trust, in one file.
 const SYSTEM_CERTIFICATES: [&str; 3] =
@@ -135,8 +132,8 @@ async fn child_with_progress(
     watched: Watched<'_>,
 ) -> anyhow::Result<std::process::ExitStatus> {
     let (template, unit) = match watched {
-        Watched::Rows { .. } => (ROWS_BAR, "rows"),
-        Watched::File(_) => (BYTES_BAR, "bytes"),
+        Watched::Rows { .. } => (ROWS, "rows"),
+        Watched::File(_) => (BYTES, "bytes"),
     };
     let bar = (screen.shown() == Shown::Bars).then(|| screen.bar(template, Some(0)).with_prefix(name));
     let mut counter = Counter { watched, tables: HashMap::new(), done: 0 };
