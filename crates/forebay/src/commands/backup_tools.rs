@@ -37,6 +37,9 @@ pub fn tool(program: &Path, config: &Config) -> Command {
         Host::Tcp(name) => name.clone(),
         Host::Unix(path) => path.display().to_string(),
     });
+    if let Some(address) = config.get_hostaddrs().first() {
+        command.env("PGHOSTADDR", address.to_string());
+    }
     command.env("PGHOST", host).env("PGPORT", config.get_ports().first().unwrap_or(&5432).to_string());
     command.env("PGUSER", config.get_user().unwrap_or_default());
     command.env("PGDATABASE", config.get_dbname().unwrap_or_default());
