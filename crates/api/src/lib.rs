@@ -33,7 +33,7 @@ use crate::parameters::{Asked, Given, Schema};
 use crate::tiers::Tiers;
 use crate::v1::Hub;
 
-pub use limits::Limits;
+pub use limits::{Limits, is_origin};
 pub use server::{Listener, Server, ServerError, Tls};
 pub use tiers::{Chain, KeptBlocks, Locate, TierOptions};
 pub use v1::WritePolicy;

@@ -67,6 +67,25 @@ impl Default for Limits {
     }
 }
 
+/// Whether it is an origin as browsers send it: `scheme://host` or `scheme://host:port`. Any other would fit no page.
+#[must_use]
+pub fn is_origin(text: &str) -> bool {
+    let Some((scheme, place)) = text.split_once("://") else { return false };
+    let is_small = |letter: u8| letter.is_ascii_lowercase() || letter.is_ascii_digit();
+    let is_scheme = scheme.starts_with(|letter: char| letter.is_ascii_lowercase())
+        && scheme.bytes().all(|letter| is_small(letter) || b"+-.".contains(&letter));
+    // The colons of an address of version 6 stand in brackets.
+    let (host, port) = match place.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+        _ => (place, None),
+    };
+    let is_host = match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => !host.is_empty() && host.bytes().all(|letter| is_small(letter) || b"-._".contains(&letter)),
+    };
+    is_scheme && is_host && port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0))
+}
+
 /// Who is at the other end of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Peer {
@@ -225,6 +244,43 @@ impl RequestIds {
                 HeaderValue::from_str(&format!("{:016x}-{number:x}", self.run))
                     .unwrap_or_else(|_| HeaderValue::from_static("-"))
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_origin;
+
+    #[test]
+    fn an_origin_is_what_browsers_send() {
+        for origin in [
+            "https://wallet.example",
+            "http://localhost:3000",
+            "http://127.0.0.1:8080",
+            "http://[::1]:8080",
+            "http://[::1]",
+            "chrome-extension://abcdefghijklmnop",
+        ] {
+            assert!(is_origin(origin), "{origin}");
+        }
+        for origin in [
+            "",
+            "*",
+            "wallet.example",
+            "https://",
+            "https://wallet.example/",
+            "https://*.example",
+            "https://Wallet.example",
+            "https://user@wallet.example",
+            "https://wallet.example:0",
+            "https://wallet.example:port",
+            "https://wallet.example:",
+            "https://wallet example",
+            "https://wallet.example\n",
+            "http://[wallet]",
+        ] {
+            assert!(!is_origin(origin), "{origin}");
         }
     }
 }

@@ -43,6 +43,14 @@ impl Default for FastOptions {
     }
 }
 
+/// Whether an address can be read; nothing is connected to.
+///
+/// # Errors
+/// Misconfigured: it is no address of a Redis.
+pub fn check_address(url: &str) -> Result<(), FastError> {
+    Client::open(url).map(drop).map_err(|error| FastError::of_connecting("read Redis' address", error))
+}
+
 /// One chain in one Redis. Clones share the connection; for large reads beside a writer, connect a second time.
 ///
 /// Any number of programs may read. Changes need an epoch, taken with [`claim`](Self::claim), and each is refused
@@ -439,6 +447,17 @@ impl FastTier {
         }
         load_library(&mut connection).await?;
         Ok((connection, peer))
+    }
+
+    /// A connection for questions that would disturb others on the tier's own.
+    pub(crate) async fn open_beside(&self, doing: &str) -> Result<MultiplexedConnection, FastError> {
+        let (connection, _) = self.dial().await.map_err(|error| FastError::of_connecting(doing, error))?;
+        Ok(connection)
+    }
+
+    /// The user of the address.
+    pub(crate) fn user(&self) -> &str {
+        self.shared.client.get_connection_info().redis_settings().username().unwrap_or("default")
     }
 
     async fn dial(&self) -> Result<(MultiplexedConnection, Peer), RedisError> {

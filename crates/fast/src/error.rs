@@ -1,6 +1,12 @@
 //! What can go wrong, decoded once: Redis' error prefixes and the functions' refusals become kinds here.
 
+#[cfg(feature = "tls")]
+use std::error::Error;
 use std::fmt;
+#[cfg(feature = "tls")]
+use std::io;
+#[cfg(feature = "tls")]
+use std::sync::Arc;
 
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
@@ -133,6 +139,14 @@ pub enum FastError {
         /// What does not fit.
         detail: String,
     },
+    /// The server's certificate is not trusted, or it does not speak TLS as the address says. Nothing was sent.
+    #[error("{doing}: Redis cannot be talked to encrypted ({detail})")]
+    Untrusted {
+        /// What was being done.
+        doing: String,
+        /// What is wrong with the certificate or the encryption.
+        detail: String,
+    },
     /// Another run of Redis answers than the one that was connected. Nothing was sent.
     #[error("{doing}: Redis was started again (run {run_id}); PostgreSQL is asked first who holds the chain")]
     AnotherRun {
@@ -200,6 +214,8 @@ pub enum FastErrorKind {
     ReadOnlyReplica,
     /// An operator has to change something.
     Misconfigured,
+    /// A start is refused until certificates or address are changed; a running node tries again, as if the server were away.
+    Untrusted,
     /// Stop: clean and restore.
     Corrupt,
     /// Stop: a defect of this program.
@@ -225,6 +241,7 @@ impl FastError {
             Self::Persistence { .. } => FastErrorKind::Persistence,
             Self::ReadOnlyReplica { .. } => FastErrorKind::ReadOnlyReplica,
             Self::Misconfigured { .. } => FastErrorKind::Misconfigured,
+            Self::Untrusted { .. } => FastErrorKind::Untrusted,
             Self::Corrupt { .. } => FastErrorKind::Corrupt,
             Self::Inconsistent { .. } | Self::UnexpectedAnswer { .. } => FastErrorKind::Defect,
         }
@@ -249,6 +266,10 @@ impl FastError {
             FastErrorKind::Persistence => "Free space on Redis' disk and look into its log.",
             FastErrorKind::ReadOnlyReplica => "Point the address at the primary.",
             FastErrorKind::Misconfigured => "Correct the address, the user's rights or the server's version.",
+            FastErrorKind::Untrusted => {
+                "Give the certificate of who signed the server's (a PEM file) in the environment variable SSL_CERT_FILE, or add \
+                 it to those that the system trusts; the address (rediss://) must have the name that is in the certificate."
+            }
             FastErrorKind::Corrupt => "Stop the node and start it again: it cleans Redis and restores it.",
             FastErrorKind::Defect => "This is a defect of the program; please report it with the log.",
         }
@@ -258,6 +279,9 @@ impl FastError {
         match source.kind() {
             ErrorKind::AuthenticationFailed | ErrorKind::InvalidClientConfig => {
                 Self::Misconfigured { doing: doing.to_owned(), detail: source.to_string() }
+            }
+            _ if is_of_tls(&source) => {
+                Self::Untrusted { doing: doing.to_owned(), detail: source.to_string() }
             }
             _ => Self::of_answer(doing, Effect::Read, source),
         }
@@ -294,6 +318,27 @@ impl FastError {
     pub(crate) fn corrupt(key: impl fmt::Display, cause: CodecError) -> Self {
         Self::Corrupt { key: key.to_string(), detail: cause.to_string() }
     }
+}
+
+/// Whether it is not the connection that failed but what is said over it: the certificate, or a server without TLS.
+#[cfg(feature = "tls")]
+fn is_of_tls(error: &RedisError) -> bool {
+    let Some(source) = error.source() else { return false };
+    // The client shares causes among its errors.
+    let cause = match source.downcast_ref::<Arc<dyn Error + Send + Sync>>() {
+        Some(shared) => shared.as_ref(),
+        None => source,
+    };
+    match cause.downcast_ref::<io::Error>() {
+        Some(error) => error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()),
+        // Trusted certificates that cannot be read, or a host that is no name: nothing was sent yet.
+        None => error.is_io_error() || cause.is::<rustls::Error>(),
+    }
+}
+
+#[cfg(not(feature = "tls"))]
+fn is_of_tls(_error: &RedisError) -> bool {
+    false
 }
 
 /// The first words of the server's errors; empty if the error is not the server's. Of a transaction that was refused

@@ -7,6 +7,18 @@ use crate::error::FastError;
 /// Version of the key space and the encodings; a Redis with another one is cleaned and restored.
 pub const FORMAT_VERSION: u32 = 1;
 
+/// Longest name of a chain.
+const NAME_BYTES_MAX: usize = 64;
+/// What is added to a chain's name for a measurement.
+const MEASUREMENT_SUFFIX: &str = ".measure";
+
+/// The name that a chain's measurement (`forebay memory --measure`) loads its sample under.
+#[must_use]
+pub fn measurement_of(chain: &str) -> String {
+    let letters = NAME_BYTES_MAX - MEASUREMENT_SUFFIX.len();
+    chain.chars().take(letters).chain(MEASUREMENT_SUFFIX.chars()).collect()
+}
+
 /// Accounts in a bucket when Redis was restored. Small enough that a bucket stays compact (Redis keeps a hash of up to
 /// 128 entries compact in its oldest default) while the chain grows fourfold before the next restore.
 const ACCOUNTS_PER_BUCKET: u64 = 32;
@@ -77,13 +89,19 @@ impl Keys {
     /// [`FastError::Misconfigured`]: the name is not 1 to 64 of the letters `a-z A-Z 0-9 - _ .`.
     pub fn new(chain: &str) -> Result<Self, FastError> {
         let letter = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
-        if chain.is_empty() || chain.len() > 64 || !chain.bytes().all(letter) {
+        if chain.is_empty() || chain.len() > NAME_BYTES_MAX || !chain.bytes().all(letter) {
             return Err(FastError::Misconfigured {
                 doing: "name the keys of a chain".to_owned(),
                 detail: format!("\"{chain}\" is not a name of 1 to 64 letters, digits, '-', '_' or '.'"),
             });
         }
         Ok(Self { prefix: format!("{{{chain}}}:") })
+    }
+
+    /// The keys of a measurement of this chain.
+    pub(crate) fn of_measurement(&self) -> Self {
+        let chain = self.prefix.trim_start_matches('{').trim_end_matches("}:");
+        Self { prefix: format!("{{{}}}:", measurement_of(chain)) }
     }
 
     /// What all keys of the chain start with: `{<chain>}:`.
@@ -228,6 +246,14 @@ mod tests {
         }
         let keys = Keys::new("rise-mainnet").unwrap();
         assert_eq!(keys.block(BlockId(u64::MAX)), "{rise-mainnet}:b:18446744073709551615");
+    }
+
+    #[test]
+    fn a_measurement_has_keys_of_its_own() {
+        assert_eq!(Keys::new("test").unwrap().of_measurement(), Keys::new("test.measure").unwrap());
+        let longest = "x".repeat(64);
+        let measured = measurement_of(&longest);
+        assert_eq!(Keys::new(&longest).unwrap().of_measurement(), Keys::new(&measured).unwrap());
     }
 
     #[test]

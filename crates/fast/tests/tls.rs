@@ -27,7 +27,7 @@ fn openssl(folder: &Path, words: &str) {
 }
 
 #[tokio::test]
-async fn a_trusted_certificate_connects_and_an_unknown_one_does_not() {
+async fn a_trusted_certificate_connects_and_an_unknown_one_is_for_the_operator() {
     if Command::new("openssl").arg("version").output().is_err() {
         assert!(std::env::var("CI").as_deref() != Ok("true"), "openssl is missing under CI=true");
         eprintln!("skipped: openssl is missing");
@@ -75,6 +75,22 @@ async fn a_trusted_certificate_connects_and_an_unknown_one_does_not() {
         .unwrap();
     assert!(status.success());
     let error = FastTier::connect(&address, "tls", FastOptions::default()).await.unwrap_err();
-    assert_eq!(error.kind(), FastErrorKind::Unavailable, "{error}");
+    assert_eq!(error.kind(), FastErrorKind::Untrusted, "{error}");
     assert!(error.to_string().to_lowercase().contains("certificate"), "{error}");
+    assert!(error.remedy().contains("SSL_CERT_FILE"), "{}", error.remedy());
+
+    // A server that does not speak TLS, and one that is not there.
+    let clear = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = clear.local_addr().unwrap().port();
+    let answering = std::thread::spawn(move || {
+        use std::io::Write as _;
+        let (mut stream, _) = clear.accept().unwrap();
+        stream.write_all(b"-ERR unknown command\r\n").unwrap();
+    });
+    let address = format!("rediss://localhost:{port}");
+    let error = FastTier::connect(&address, "tls", FastOptions::default()).await.unwrap_err();
+    answering.join().unwrap();
+    assert_eq!(error.kind(), FastErrorKind::Untrusted, "{error}");
+    let error = FastTier::connect(&address, "tls", FastOptions::default()).await.unwrap_err();
+    assert_eq!(error.kind(), FastErrorKind::Unavailable, "{error}");
 }

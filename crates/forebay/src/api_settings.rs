@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use forebay_api::{Limits, Tls, WritePolicy};
+use forebay_api::{Limits, Tls, WritePolicy, is_origin};
 use forebay_slow::lists::PoolOptions;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, de};
 
-use crate::config::{number, password};
+use crate::config::{Bounded, Problem, SECONDS_MAX, number, password};
 use crate::exit::Told;
 
 /// The HTTP API of `run --listen` and `api`.
@@ -97,7 +97,44 @@ impl Default for ApiSettings {
     }
 }
 
+/// What the API takes at once: more than that needs another kind of server.
+const AT_ONCE_MAX: u64 = 1_000_000;
+/// Sessions of PostgreSQL: far more than one should have.
+const SESSIONS_MAX: u64 = 10_000;
+/// PostgreSQL counts the milliseconds of a statement in 31 bits.
+const STATEMENT_SECONDS_MAX: u64 = i32::MAX as u64 / 1000;
+/// Bytes of a body: 1 TiB.
+const BODY_BYTES_MAX: u64 = 1 << 40;
+
 impl ApiSettings {
+    /// What is wrong with settings whose types are right.
+    pub fn problems(&self) -> Vec<Problem> {
+        let bounded = |name, value, least, most| Bounded { name, value, least, most };
+        let wide = |value: usize| u64::try_from(value).unwrap_or(u64::MAX);
+        let numbers = [
+            bounded("api.postgres_sessions_max", wide(self.postgres_sessions_max), 1, SESSIONS_MAX),
+            bounded(
+                "api.statement_timeout_seconds",
+                self.statement_timeout_seconds,
+                1,
+                STATEMENT_SECONDS_MAX,
+            ),
+            bounded("api.wait_seconds_max", self.wait_seconds_max, 0, SECONDS_MAX),
+            bounded("api.request_timeout_seconds", self.request_timeout_seconds, 1, SECONDS_MAX),
+            bounded("api.idle_timeout_seconds", self.idle_timeout_seconds, 1, SECONDS_MAX),
+            bounded("api.connections_max", wide(self.connections_max), 1, AT_ONCE_MAX),
+            bounded("api.requests_max", wide(self.requests_max), 1, AT_ONCE_MAX),
+            bounded("api.streams_max", wide(self.streams_max), 1, AT_ONCE_MAX),
+            bounded("api.body_bytes_max", wide(self.body_bytes_max), 1, BODY_BYTES_MAX),
+        ];
+        let origins = self.origins.iter().filter(|origin| !is_origin(origin)).map(|origin| Problem {
+            message: format!("api.origins: \"{origin}\" is no origin that a browser sends"),
+            remedy: "Give scheme://host or scheme://host:port, in small letters and without a path; [] is all of them."
+                .to_owned(),
+        });
+        numbers.iter().filter_map(Bounded::problem).chain(origins).collect()
+    }
+
     /// What clients can make grow.
     pub fn limits(&self) -> Limits {
         Limits {
@@ -105,8 +142,8 @@ impl ApiSettings {
             requests_max: self.requests_max,
             streams_max: self.streams_max,
             requests_per_second_max: self.requests_per_second_max,
-            request_timeout: Duration::from_secs(self.request_timeout_seconds.max(1)),
-            idle_timeout: Duration::from_secs(self.idle_timeout_seconds.max(1)),
+            request_timeout: Duration::from_secs(self.request_timeout_seconds),
+            idle_timeout: Duration::from_secs(self.idle_timeout_seconds),
             body_bytes_max: self.body_bytes_max,
             written_blocks_bytes_max: self.written_blocks_bytes_max,
             origins: self.origins.clone(),
@@ -118,7 +155,7 @@ impl ApiSettings {
     pub fn pool(&self) -> PoolOptions {
         PoolOptions {
             sessions_max: self.postgres_sessions_max,
-            statement_timeout: Duration::from_secs(self.statement_timeout_seconds.max(1)),
+            statement_timeout: Duration::from_secs(self.statement_timeout_seconds),
             ..PoolOptions::default()
         }
     }
@@ -126,6 +163,11 @@ impl ApiSettings {
     /// The longest wait for a height.
     pub fn wait_max(&self) -> Duration {
         Duration::from_secs(self.wait_seconds_max)
+    }
+
+    /// Where the token stands, if it does in a file.
+    pub fn write_token_file(&self) -> Option<&Path> {
+        self.write_token_file.as_deref()
     }
 
     /// Who may write.

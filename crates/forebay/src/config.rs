@@ -1,5 +1,6 @@
 //! Settings: file < environment < flags. A key that nobody knows is an error, wherever it stands.
 
+mod bounds;
 mod layers;
 mod number;
 pub mod schema;
@@ -16,8 +17,8 @@ use serde::Deserialize;
 
 use crate::api_settings::ApiSettings;
 use crate::args::{Common, Durability, LogFormat, OnHardLimit};
-use crate::exit::Told;
 
+pub(crate) use self::bounds::{Bounded, SECONDS_MAX};
 pub use self::layers::{Layers, Problem};
 pub(crate) use self::number::{maybe_number, number};
 pub(crate) use self::secret::password;
@@ -63,7 +64,8 @@ pub struct Settings {
     pub postgres_reader_password_file: Option<PathBuf>,
     /// What a private Redis keeps on disk. Advice: volatile for bulk loads only, which can be repeated.
     pub redis_profile: Durability,
-    /// The most memory of a private Redis, bytes. Default: what the memory plan says.
+    /// The most memory that Redis may use, bytes. Default: what the memory plan says. A private one is started with it; on yours
+    /// it has to be set as maxmemory (`forebay redis-conf` writes it), and every start says where it is not.
     #[serde(deserialize_with = "maybe_number")]
     pub redis_memory_bytes_max: Option<u64>,
     /// The Redis program. Default: redis-server, else valkey-server, in PATH and the usual directories.
@@ -246,35 +248,20 @@ impl Settings {
         Layers::read(file.as_deref(), environment, &common.overrides)
     }
 
-    /// What single settings cannot say: whether they fit together.
+    /// What the types of single settings cannot say: bounds, and whether they fit together.
     ///
     /// # Errors
-    /// Configuration: which do not.
+    /// Configuration: everything that is wrong.
     pub fn check(&self) -> anyhow::Result<()> {
-        let wrong = |message: &str, remedy: &str| Err(Told::configuration(message, remedy).into());
-        if self.redis_url.is_some() != self.postgres_url.is_some() {
-            return wrong(
-                "redis_url and postgres_url belong together: only one of them is given",
-                "Give both to use your servers, or neither for private ones.",
-            );
+        match self.problems() {
+            problems if problems.is_empty() => Ok(()),
+            problems => Err(layers::as_error(&problems)),
         }
-        if self.postgres_admin_url.is_some() && self.postgres_url.is_none() {
-            return wrong("postgres_admin_url is given without postgres_url", "Give postgres_url too.");
-        }
-        if self.write_log_bytes_max == 0 || self.write_log_files_max == 0 {
-            return wrong(
-                "write_log_bytes_max and write_log_files_max must be above 0",
-                "Correct it, or leave write_log_file out for no such log.",
-            );
-        }
-        let limits = &self.limits;
-        if limits.lag_blocks_max == 0 || limits.lag_bytes_max == 0 || limits.takeover_after_seconds == 0 {
-            return wrong(
-                "limits.lag_blocks_max, limits.lag_bytes_max and limits.takeover_after_seconds must be above 0",
-                "Correct the limit, or leave it out for its default.",
-            );
-        }
-        Ok(())
+    }
+
+    /// The same as a list, for who tells all problems.
+    pub fn problems(&self) -> Vec<Problem> {
+        bounds::problems(self)
     }
 
     /// How long commands but `run` wait for servers.

@@ -198,7 +198,9 @@ fn of_fast(kind: FastErrorKind) -> Exit {
         | FastErrorKind::AnotherRun
         | FastErrorKind::Persistence => Exit::Unavailable,
         FastErrorKind::OutOfMemory => Exit::LowMemory,
-        FastErrorKind::Misconfigured | FastErrorKind::ReadOnlyReplica => Exit::Configuration,
+        FastErrorKind::Misconfigured | FastErrorKind::Untrusted | FastErrorKind::ReadOnlyReplica => {
+            Exit::Configuration
+        }
         FastErrorKind::Fenced => Exit::Held,
         FastErrorKind::Conflict | FastErrorKind::Stale | FastErrorKind::Corrupt => Exit::Stopped,
         FastErrorKind::Defect => Exit::Internal,
@@ -211,7 +213,9 @@ fn of_slow(kind: SlowErrorKind) -> Exit {
         | SlowErrorKind::OutcomeUnknown
         | SlowErrorKind::Conflict
         | SlowErrorKind::Resources => Exit::Unavailable,
-        SlowErrorKind::Permission | SlowErrorKind::WrongDatabase => Exit::Configuration,
+        SlowErrorKind::Permission | SlowErrorKind::Untrusted | SlowErrorKind::WrongDatabase => {
+            Exit::Configuration
+        }
         SlowErrorKind::Fenced => Exit::Held,
         SlowErrorKind::Misuse => Exit::Internal,
         SlowErrorKind::Constraint

@@ -76,6 +76,10 @@ impl Home {
     /// # Errors
     /// Configuration: an address or a password file cannot be read.
     pub fn new(settings: Settings) -> anyhow::Result<Self> {
+        // Read when the API starts; a mistake in it is told before anything does.
+        if let Some(url) = &settings.api.postgres_url {
+            parse("api.postgres_url", url, settings.connect_timeout())?;
+        }
         let brought = match (&settings.redis_url, &settings.postgres_url) {
             (Some(redis), Some(postgres)) => Brought::Yours(Box::new(yours(&settings, redis, postgres)?)),
             _ => Brought::Private,
@@ -245,11 +249,22 @@ fn yours(settings: &Settings, redis: &str, postgres: &str) -> anyhow::Result<Con
         Some(password) => secret::with_password(redis, &password)?,
         None => redis.to_owned(),
     };
+    // What the client says of it may show a part of the password.
+    if forebay_fast::check_address(&redis_url).is_err() {
+        return Err(Told::configuration(
+            "redis_url cannot be read",
+            "Give redis://user:password@host:port/database, rediss://… for TLS, or redis+unix:///path?user=…&pass=….",
+        )
+        .into());
+    }
     Ok(Connections { redis_url, postgres: writer, setup })
 }
 
-/// The text may hold a password: it is in no message.
-fn parse(key: &str, url: &str, connect_timeout: Duration) -> anyhow::Result<Config> {
+/// PostgreSQL's address. The text may hold a password: it is in no message.
+///
+/// # Errors
+/// Configuration: it is none.
+pub fn parse(key: &str, url: &str, connect_timeout: Duration) -> anyhow::Result<Config> {
     let mut config = Config::from_str(url).map_err(|error| {
         Told::configuration(
             format!("{key} cannot be read: {error}"),

@@ -5,7 +5,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::Context as _;
 use forebay_api::{Api, ApiOptions, Listener, Locate, Server, TierOptions};
 use forebay_servers::PrivateServers;
 use forebay_store::Node;
@@ -13,7 +12,7 @@ use tokio_postgres::Config;
 
 use crate::chain::Chain;
 use crate::exit::Told;
-use crate::home::{Brought, Home};
+use crate::home::{Brought, Home, parse};
 
 /// Redis answers in a fraction of a millisecond, or something is wrong.
 const REDIS_TIMEOUT: Duration = Duration::from_secs(2);
@@ -98,7 +97,7 @@ async fn tiers(home: &Home) -> anyhow::Result<TierOptions> {
     let (redis, postgres): (Locate<String>, Locate<Config>) = match &home.brought {
         Brought::Yours(connections) => {
             let reader = match &settings.api.postgres_url {
-                Some(url) => url.parse().context("reading api.postgres_url")?,
+                Some(url) => parse("api.postgres_url", url, settings.connect_timeout())?,
                 None => reader_of_yours(home, &connections.postgres)?,
             };
             (always(connections.redis_url.clone()), always(reader))

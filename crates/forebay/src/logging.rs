@@ -25,14 +25,15 @@ const CRATES: [&str; 7] = [
 /// # Errors
 /// A filter that cannot be read.
 pub fn start(common: &Common, settings: &Settings, command: &Command, screen: &Screen) -> anyhow::Result<()> {
-    let given =
-        std::env::var("RUST_LOG").ok().filter(|text| !text.is_empty()).or_else(|| settings.log.clone());
-    let text = given.unwrap_or_else(|| usual(common, command));
-    let filter = EnvFilter::try_new(&text).map_err(|error| {
-        Told::configuration(format!("the log filter \"{text}\": {error}"), "Give for example log = \"info\".")
-    })?;
+    let wanted = match of_environment()? {
+        Some(wanted) => wanted,
+        None => {
+            let text = settings.log.clone().unwrap_or_else(|| usual(common, command));
+            filter(&text).map_err(|error| Told::configuration(error, REMEDY))?
+        }
+    };
     let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_env_filter(wanted)
         .with_writer(LogWriter(screen.clone()))
         .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none());
     let is_json = match settings.log_format {
@@ -50,6 +51,27 @@ pub fn start(common: &Common, settings: &Settings, command: &Command, screen: &S
         true => builder.json().flatten_event(true).with_span_list(false).try_init(),
     };
     Ok(())
+}
+
+/// What to do about a filter that cannot be read.
+pub const REMEDY: &str = "Give for example \"info\", or \"warn,forebay_store=debug\".";
+
+/// What a text lets through.
+///
+/// # Errors
+/// It is no filter.
+pub fn filter(text: &str) -> Result<EnvFilter, String> {
+    EnvFilter::try_new(text).map_err(|error| format!("the log filter \"{text}\": {error}"))
+}
+
+/// The filter of RUST_LOG, if that is set.
+///
+/// # Errors
+/// Configuration: it is no filter.
+pub fn of_environment() -> anyhow::Result<Option<EnvFilter>> {
+    let given = std::env::var("RUST_LOG").ok().filter(|text| !text.is_empty());
+    let filter = given.map(|text| filter(&text)).transpose();
+    filter.map_err(|error| Told::configuration(format!("RUST_LOG: {error}"), REMEDY).into())
 }
 
 fn usual(common: &Common, command: &Command) -> String {

@@ -62,11 +62,12 @@ pub fn plan(
         },
         horizon_days,
         redis: RedisMemory {
-            maxmemory_bytes: match (private, redis) {
-                // A private server's is set by the plan itself, unless the operator says it.
-                (true, _) => home.settings.redis_memory_bytes_max.unwrap_or(0),
-                (false, redis) => redis.map_or(0, |redis| redis.facts.memory_bytes_max),
+            // A private server's is set by the plan itself, unless the operator says it.
+            maxmemory_bytes: match redis.filter(|_| !private) {
+                Some(redis) => redis.facts.memory_bytes_max,
+                None => 0,
             },
+            allowed_bytes: home.settings.redis_memory_bytes_max.unwrap_or(0),
             resident_bytes: redis.filter(|redis| redis.is_here).map_or(0, |r| r.facts.memory_bytes_resident),
             used_bytes: redis.map_or(0, |redis| redis.facts.memory_bytes_used),
             others_bytes: redis.map_or(0, |redis| redis.others_bytes),

@@ -1,15 +1,19 @@
 //! What people see while something works: bars on a terminal, plain lines elsewhere, nothing when quiet. All on stderr,
 //! with log lines above the bars.
 
+mod bars;
+
 use std::io::{self, IsTerminal as _, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use forebay_store::{Phase, PhaseProgress};
-use indicatif::{HumanCount, HumanDuration, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanCount, HumanDuration, MultiProgress, ProgressBar, ProgressDrawTarget};
 use serde_json::json;
 use tracing_subscriber::fmt::MakeWriter;
+
+pub use bars::{BLOCKS, BYTES, COUNTED, REPLAY, REPLAY_OF_A_STREAM, ROWS, rate};
 
 /// How often a plain line tells about a long phase.
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
@@ -111,11 +115,10 @@ impl Screen {
         self.bars.suspend(|| drop(writeln!(io::stderr(), "{line}")));
     }
 
-    /// A bar of so many steps.
+    /// A bar of so many steps, by a template of ours.
     pub fn bar(&self, template: &str, total: Option<u64>) -> ProgressBar {
-        let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
         let bar = total.map_or_else(ProgressBar::new_spinner, ProgressBar::new);
-        let bar = self.bars.add(bar.with_style(style.progress_chars("━╸ ")));
+        let bar = self.bars.add(bar.with_style(bars::style(template)));
         bar.enable_steady_tick(Duration::from_millis(200));
         bar
     }
@@ -128,7 +131,7 @@ impl Screen {
             return done;
         }
         let bar = (self.shown == Shown::Bars)
-            .then(|| self.bar("{spinner} {msg}  {elapsed}", None).with_message(doing.to_owned()));
+            .then(|| self.bar(bars::UNCOUNTED, None).with_message(doing.to_owned()));
         loop {
             match tokio::time::timeout(LINE_INTERVAL, &mut work).await {
                 Ok(done) => {
@@ -158,7 +161,7 @@ impl Screen {
             return done;
         }
         let bar = (self.shown == Shown::Bars).then(|| {
-            self.bar(COUNT_DOWN_BAR, Some(total)).with_message(doing.to_owned()).with_elapsed(begun.elapsed())
+            self.bar(COUNTED, Some(total)).with_prefix(doing.to_owned()).with_elapsed(begun.elapsed())
         });
         loop {
             let pause = if bar.is_some() { BAR_INTERVAL } else { LINE_INTERVAL };
@@ -225,8 +228,8 @@ impl Phases {
     fn enter(&self, progress: &PhaseProgress) -> Current {
         let bar = (self.screen.shown == Shown::Bars).then(|| {
             let template = match progress.total {
-                Some(_) => PHASE_BAR,
-                None => "{prefix:>9} {spinner}",
+                Some(_) => COUNTED,
+                None => bars::PHASE,
             };
             self.screen.bar(template, progress.total).with_prefix(progress.phase.name())
         });
@@ -239,11 +242,7 @@ impl Phases {
                 && bar.length() != Some(total)
             {
                 bar.set_length(total);
-                bar.set_style(
-                    ProgressStyle::with_template(PHASE_BAR)
-                        .unwrap_or_else(|_| ProgressStyle::default_bar())
-                        .progress_chars("━╸ "),
-                );
+                bar.set_style(bars::style(COUNTED));
             }
             bar.set_position(progress.done);
         } else if current.told.elapsed() >= LINE_INTERVAL {
@@ -254,22 +253,14 @@ impl Phases {
     }
 }
 
-const COUNT_DOWN_BAR: &str = "{msg} {bar:30} {human_pos} of {human_len}  {per_sec}  {eta} left";
-const PHASE_BAR: &str = "{prefix:>9} {bar:30} {human_pos} of {human_len}  {per_sec}  {eta} left";
-
 /// `3,000 of 9,000, 1,000/s, 6 seconds left`: what a bar says, for a plain line.
-#[expect(
-    clippy::cast_precision_loss,
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "rates for people"
-)]
+#[expect(clippy::cast_precision_loss, reason = "rates for people")]
 pub fn how_far(done: u64, total: Option<u64>, elapsed: Duration) -> String {
     let of = total.map(|total| format!(" of {}", HumanCount(total))).unwrap_or_default();
-    let rate = HumanCount((done as f64 / elapsed.as_secs_f64().max(0.001)) as u64);
+    let rate = rate(done as f64 / elapsed.as_secs_f64().max(0.001));
     let left = total.and_then(|total| time_left(done, total, elapsed));
     let left = left.map(|left| format!(", {left} left")).unwrap_or_default();
-    format!("{}{of}, {rate}/s{left}", HumanCount(done))
+    format!("{}{of}, {rate}{left}", HumanCount(done))
 }
 
 /// At the rate so far; `None` before anything was done.

@@ -3,15 +3,16 @@
 use std::path::PathBuf;
 
 use forebay_fast::FastTier;
-use forebay_fast::conf::{Finding, Grade, Place, RedisConf, Users};
+use forebay_fast::conf::{Finding, Grade, LiveServer, Place, RedisConf, Users};
 use forebay_servers::PrivateServers;
 use forebay_slow::conf::PostgresConf;
 use forebay_store::memory::{Machine, MemoryPlan};
 
 use crate::args::Durability;
 use crate::chain::Chain;
+use crate::config::Settings;
 use crate::exit::Told;
-use crate::home::Home;
+use crate::home::{Brought, Home};
 use crate::planning::memory_bytes;
 
 /// The redis.conf of the private server: what is started and what `forebay redis-conf` prints.
@@ -46,25 +47,69 @@ pub async fn private_redis_conf(
     })
 }
 
+/// Where a server of yours listens, and has its data, if nobody says otherwise.
+pub const USUAL_BIND: &str = "127.0.0.1 -::1";
+/// See [`USUAL_BIND`].
+pub const USUAL_PORT: u16 = 6379;
+/// See [`USUAL_BIND`].
+pub const USUAL_DIRECTORY: &str = "/var/lib/redis";
+
 /// What a check of a server compares, whoever brought it: the place and the users do not matter.
-pub fn any_redis_conf(chain: &Chain, is_durable: bool, plan: Option<&MemoryPlan>) -> RedisConf {
+pub fn any_redis_conf(
+    settings: &Settings,
+    chain: &Chain,
+    is_durable: bool,
+    plan: Option<&MemoryPlan>,
+) -> RedisConf {
     RedisConf {
         place: Place::Yours {
-            bind: "127.0.0.1 -::1".to_owned(),
-            port: 6379,
+            bind: USUAL_BIND.to_owned(),
+            port: USUAL_PORT,
             socket: None,
-            directory: PathBuf::from("/var/lib/redis"),
+            directory: PathBuf::from(USUAL_DIRECTORY),
         },
         chain: chain.profile.name.clone(),
         is_durable,
         loads_append_only: false,
-        maxmemory_bytes: plan.map_or(0, MemoryPlan::maxmemory_bytes),
+        maxmemory_bytes: settings
+            .redis_memory_bytes_max
+            .unwrap_or_else(|| plan.map_or(0, MemoryPlan::maxmemory_bytes)),
         maxmemory_bytes_min: plan.map_or(0, |plan| plan.counted_at_limit_bytes),
         cores: cores(),
         defragments: None,
         users: None,
         tls: None,
     }
+}
+
+/// What a live server does differently, the worst first. Without a plan, too little `maxmemory` is none of it.
+pub fn differences(
+    home: &Home,
+    chain: &Chain,
+    is_durable: bool,
+    plan: Option<&MemoryPlan>,
+    live: &LiveServer,
+) -> Vec<Finding> {
+    let mut findings = any_redis_conf(&home.settings, chain, is_durable, plan).check(live);
+    findings.extend(more_than_allowed(home, live));
+    findings.sort_by_key(|finding| std::cmp::Reverse(finding.grade));
+    findings
+}
+
+/// A server of yours whose own limit is not the one of the settings. Nobody but its operator may change it.
+fn more_than_allowed(home: &Home, live: &LiveServer) -> Option<Finding> {
+    let allowed = home.settings.redis_memory_bytes_max.filter(|bytes| *bytes > 0)?;
+    let found = live.facts.memory_bytes_max;
+    let is_yours = matches!(home.brought, Brought::Yours(_));
+    (is_yours && (found == 0 || found > allowed)).then(|| Finding {
+        grade: Grade::Warn,
+        subject: "maxmemory".to_owned(),
+        expected: format!("at most {allowed} (redis_memory_bytes_max)"),
+        found: if found == 0 { "0 (no limit)".to_owned() } else { found.to_string() },
+        risk: "this Redis may take more memory than the settings allow; the memory plan counts on no more than they do"
+            .to_owned(),
+        remedy: format!("CONFIG SET maxmemory {allowed}, and the same in its redis.conf (`forebay redis-conf` writes it)."),
+    })
 }
 
 /// Settings of PostgreSQL on this machine.
@@ -81,9 +126,14 @@ fn cores() -> usize {
 ///
 /// # Errors
 /// Configuration: what breaks a promise, and the remedy. Unavailable.
-pub async fn check_at_start(fast: &FastTier, chain: &Chain, is_durable: bool) -> anyhow::Result<()> {
+pub async fn check_at_start(
+    home: &Home,
+    fast: &FastTier,
+    chain: &Chain,
+    is_durable: bool,
+) -> anyhow::Result<()> {
     let live = fast.live_server().await?;
-    let findings = any_redis_conf(chain, is_durable, None).check(&live);
+    let findings = differences(home, chain, is_durable, None, &live);
     for finding in findings.iter().filter(|finding| finding.grade == Grade::Warn) {
         tracing::warn!(
             setting = finding.subject,

@@ -59,8 +59,9 @@ async fn plan_on_yours(
     let postgres = connections.before_setup();
     let census = census(home, chain, &postgres, limit, screen, waits).await?;
     let fast = patiently(&connections.redis_url, chain, limit, waits).await?;
+    // First: what the plan asks for may be among the rights that are missing.
+    check_at_start(home, &fast, chain, fast.server_facts().await?.is_durable()).await?;
     let redis = known_redis(home, &fast).await?;
-    check_at_start(&fast, chain, redis.facts.is_durable()).await?;
     let plan = planning::plan(home, chain, census, Some(&redis), planning::HORIZON_DAYS);
     planning::let_start(&plan, home.accept_low_memory, screen).await?;
     Ok(plan)
@@ -96,7 +97,7 @@ async fn start_private(
     let connections = home.private_connections(&redis, &postgres)?;
     keeper.keep_redis(&with_conf, redis);
     let fast = patiently(&connections.redis_url, chain, limit, waits).await?;
-    check_at_start(&fast, chain, home.settings.redis_profile == Durability::Durable).await?;
+    check_at_start(home, &fast, chain, home.settings.redis_profile == Durability::Durable).await?;
     Ok((connections, plan, keeper))
 }
 

@@ -159,7 +159,7 @@ impl Session {
                 let node = self.node.watch();
                 let left = move || node.borrow().lag_operations as u64;
                 let screen = self.screen.clone();
-                screen.while_counting_down("bringing to PostgreSQL what it lacks", left, self.wind_up()).await
+                screen.while_counting_down("draining to PostgreSQL", left, self.wind_up()).await
             })
             .await
     }

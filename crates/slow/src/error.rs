@@ -19,6 +19,8 @@ use std::fmt;
 
 use tokio_postgres::error::Severity;
 
+use crate::tls::is_of_tls;
+
 /// What kind of failure: decides between trying again, asking and stopping.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ErrorKind {
@@ -38,6 +40,9 @@ pub enum ErrorKind {
     DigestMismatch,
     /// The server refused the login or the right.
     Permission,
+    /// The server's certificate is not trusted, or it does not speak TLS as the address says. A start is refused; a running
+    /// node tries again, as if the server were away.
+    Untrusted,
     /// The database holds another chain, was not initialised, or was made by another version.
     WrongDatabase,
     /// The caller asked for something that makes no sense.
@@ -95,6 +100,7 @@ impl ErrorKind {
             Self::Constraint => "constraint",
             Self::DigestMismatch => "digest-mismatch",
             Self::Permission => "permission",
+            Self::Untrusted => "untrusted",
             Self::WrongDatabase => "wrong-database",
             Self::Misuse => "misuse",
             Self::Corrupt => "corrupt",
@@ -123,6 +129,11 @@ impl ErrorKind {
             Self::DigestMismatch => "stop; run `forebay verify --deep` to find the delegates that differ",
             Self::Permission => {
                 "check the role's name, password and grants; run the setup again as an administrator"
+            }
+            Self::Untrusted => {
+                "give the certificate of who signed the server's (a PEM file) in the environment variable SSL_CERT_FILE, or add \
+                 it to those that the system trusts; the address must have the name that is in the certificate, and \
+                 sslmode=require only where the server speaks TLS (not over a Unix socket)"
             }
             Self::WrongDatabase => "use another database for this chain, or run the setup of this version",
             Self::Misuse => "this is a mistake in the calling program: report it",
@@ -239,6 +250,7 @@ pub(crate) fn kind_below(error: &(dyn Error + 'static)) -> Option<ErrorKind> {
 fn classify(error: &tokio_postgres::Error) -> ErrorKind {
     match error.code() {
         Some(code) => ErrorKind::of_sqlstate(code.code()),
+        None if is_of_tls(error) => ErrorKind::Untrusted,
         // Without an answer of the server it is the connection, except for values that did not fit their types.
         None => {
             let text = error.to_string();

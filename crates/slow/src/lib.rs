@@ -23,10 +23,12 @@ mod reader;
 mod restore;
 mod segments;
 mod session;
+mod tls;
 mod write_log;
 mod writer;
 
 pub use census::{Census, Growth};
+pub use connection::open_session;
 pub use error::{ErrorKind, SlowError};
 pub use reader::{Counts, Reads, SlowReader, Snapshot};
 pub use rows::{BlockRow, Position, SlowOperation};

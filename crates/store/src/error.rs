@@ -139,7 +139,7 @@ pub fn decide(error: &StoreError) -> Decision {
 
 fn decide_fast(kind: FastErrorKind) -> Decision {
     match kind {
-        FastErrorKind::Unavailable | FastErrorKind::AnotherRun => Decision::Retry,
+        FastErrorKind::Unavailable | FastErrorKind::AnotherRun | FastErrorKind::Untrusted => Decision::Retry,
         FastErrorKind::OutcomeUnknown => Decision::Ask,
         FastErrorKind::OutOfMemory | FastErrorKind::Persistence => Decision::RetrySlowly,
         _ => Decision::Stop,
@@ -148,7 +148,7 @@ fn decide_fast(kind: FastErrorKind) -> Decision {
 
 fn decide_slow(kind: SlowErrorKind) -> Decision {
     match kind {
-        SlowErrorKind::Unavailable | SlowErrorKind::Conflict => Decision::Retry,
+        SlowErrorKind::Unavailable | SlowErrorKind::Conflict | SlowErrorKind::Untrusted => Decision::Retry,
         SlowErrorKind::Resources => Decision::RetrySlowly,
         // The position tells whether an earlier attempt was committed, or somebody else took over.
         SlowErrorKind::OutcomeUnknown | SlowErrorKind::Fenced => Decision::Ask,
@@ -157,6 +157,16 @@ fn decide_slow(kind: SlowErrorKind) -> Decision {
 }
 
 impl StoreError {
+    /// Whether a server cannot be trusted, by its certificate. Under a running node it is waited for, as one that is away: its
+    /// certificate may be about to be renewed. A start has nothing to wait for.
+    pub(crate) fn is_untrusted(&self) -> bool {
+        match self {
+            Self::Fast(error) => error.kind() == FastErrorKind::Untrusted,
+            Self::Slow(error) => error.kind() == SlowErrorKind::Untrusted,
+            _ => false,
+        }
+    }
+
     /// A short, stable name for machines.
     #[must_use]
     pub fn kind(&self) -> &'static str {

@@ -231,8 +231,9 @@ async fn patiently<T>(
         };
         // A Redis that is too small for the chain stays so: the operator is told at once.
         let is_full = matches!(&error, StoreError::Fast(error) if error.kind() == FastErrorKind::OutOfMemory);
-        let again =
-            !is_full && matches!(decide(&error), Decision::Retry | Decision::RetrySlowly | Decision::Ask);
+        let again = !is_full
+            && !error.is_untrusted()
+            && matches!(decide(&error), Decision::Retry | Decision::RetrySlowly | Decision::Ask);
         if !again || options.connect_timeout.is_some_and(|limit| since.elapsed() >= limit) {
             return Err(error);
         }

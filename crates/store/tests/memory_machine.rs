@@ -192,6 +192,40 @@ fn growth_reaches_the_horizon() {
 }
 
 #[test]
+fn no_horizon_and_no_growth_makes_the_plan_wrap() {
+    let mut before = 0;
+    for days in [0, 1, 365, 36_500, 10_000_000, u32::MAX] {
+        let far = plan(|inputs| {
+            inputs.horizon_days = days;
+            inputs.census.growth = Growth { seconds: 1, accounts: 1_000_000, transactions: 10_000_000 };
+            inputs.census.long_accounts = 100_000;
+        });
+        assert!(far.needed_at_horizon_bytes >= before, "{days} days: {} B", far.needed_at_horizon_bytes);
+        assert_eq!(far.is_sufficient_at_horizon(), days == 0, "{days} days");
+        before = far.needed_at_horizon_bytes;
+    }
+}
+
+#[test]
+fn what_the_operator_allows_bounds_it_as_maxmemory_does() {
+    for (maxmemory, allowed, limit, title) in [
+        (0, 0, None, ""),
+        (20 * MIB, 0, Some(20 * MIB), "maxmemory,"),
+        (0, 20 * MIB, Some(20 * MIB), "redis_memory_bytes_max,"),
+        (30 * MIB, 20 * MIB, Some(20 * MIB), "redis_memory_bytes_max,"),
+        (20 * MIB, 30 * MIB, Some(20 * MIB), "maxmemory,"),
+    ] {
+        let plan = plan(|inputs| {
+            (inputs.redis.maxmemory_bytes, inputs.redis.allowed_bytes) = (maxmemory, allowed);
+        });
+        let bound = plan.bounds.iter().find(|bound| bound.name == "maxmemory");
+        assert_eq!(bound.map(|bound| bound.limit_bytes), limit);
+        assert!(bound.is_none_or(|bound| bound.title.starts_with(title)), "{bound:?}");
+        assert_eq!(plan.is_sufficient(), limit.is_none());
+    }
+}
+
+#[test]
 fn the_tightest_bound_decides() {
     let roomy = plan(|_| {});
     assert!(roomy.is_sufficient());

@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 
+use forebay_conf::{Expect, Finding, Grade, Setting};
 use redis::Value;
 
-use super::{Expect, Grade, RedisConf, Setting};
+use super::{MissingRights, RedisConf};
 use crate::connection::FastTier;
 use crate::error::FastError;
 use crate::facts::ServerFacts;
@@ -38,29 +39,16 @@ pub struct LiveServer {
     pub modules: Vec<String>,
     /// Commands of ours that it does not have.
     pub missing_commands: Vec<&'static str>,
+    /// Whom the address logs in as.
+    pub user: String,
+    /// What that user may not do.
+    pub missing_rights: Vec<MissingRights>,
     /// Whether it is a member of a cluster.
     pub is_cluster: bool,
     /// Whether everybody who reaches it may do everything.
     pub is_open: bool,
     /// Whether the user `default` has all rights, on or off; `None`: it does not say.
     pub default_has_all_rights: Option<bool>,
-}
-
-/// A difference.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Finding {
-    /// How bad it is.
-    pub grade: Grade,
-    /// The setting, or what else it is about.
-    pub subject: String,
-    /// What it should be.
-    pub expected: String,
-    /// What it is.
-    pub found: String,
-    /// What may happen.
-    pub risk: String,
-    /// What to do.
-    pub remedy: String,
 }
 
 impl FastTier {
@@ -109,6 +97,8 @@ impl FastTier {
             settings,
             modules,
             missing_commands,
+            user: self.user().to_owned(),
+            missing_rights: self.missing_rights().await?,
         })
     }
 }
@@ -163,9 +153,9 @@ fn of_kind(live: &LiveServer) -> Vec<Finding> {
     for name in &live.missing_commands {
         let reason = COMMANDS.iter().find(|(command, _)| command == name).map_or("", |(_, reason)| *reason);
         stop(
-            "version",
-            &format!("the command {name}"),
-            format!("version {} does not have it, or it was renamed", live.facts.version),
+            &format!("command {name}"),
+            "there",
+            format!("missing or renamed (version {})", live.facts.version),
             reason,
             "Use Redis 7.0 or later, or Valkey, without renamed commands.",
         );
@@ -177,12 +167,15 @@ fn of_kind(live: &LiveServer) -> Vec<Finding> {
     if live.facts.aof_enabled && live.default_has_all_rights == Some(false) {
         stop(
             "user default",
-            "off, with its rights (off ~* &* +@all)",
-            "without all rights".to_owned(),
+            "off with all of them (off ~* &* +@all)",
+            "without some rights".to_owned(),
             "Redis loads the append-only file as this user and drops every transaction that it may not do: after a restart \
              what was acknowledged is gone",
             "ACL SETUSER default off ~* &* +@all, and the same in its configuration.",
         );
+    }
+    for missing in &live.missing_rights {
+        findings.push(of_rights(&live.user, missing));
     }
     for module in &live.modules {
         let name = module.to_ascii_lowercase();
@@ -233,6 +226,21 @@ fn of_kind(live: &LiveServer) -> Vec<Finding> {
     findings
 }
 
+fn of_rights(user: &str, missing: &MissingRights) -> Finding {
+    let rights = missing.rights.join(" ");
+    finding(
+        missing.grade,
+        &format!("user {user}"),
+        "with all rights of a node",
+        format!("without {rights}"),
+        missing.reason,
+        &format!(
+            "ACL SETUSER {user} {rights}, and the same in the server's configuration. `forebay redis-conf \
+             --node-password-file … --reader-password-file …` writes a whole user."
+        ),
+    )
+}
+
 fn compare(setting: &Setting, live: &LiveServer) -> Option<Finding> {
     let found = match (setting.name, live.settings.as_ref()) {
         // INFO says it too, where CONFIG is forbidden.
@@ -241,30 +249,13 @@ fn compare(setting: &Setting, live: &LiveServer) -> Option<Finding> {
         (name, Some(settings)) => settings.get(name)?.clone(),
         (_, None) => return None,
     };
-    let number = || number_of(setting.name, &found);
-    let (grade, expected) = match &setting.expect {
-        Expect::Nothing => return None,
-        Expect::Same(grade) => {
-            let wanted = setting.value.trim_matches('"');
-            let same =
-                found == wanted || bytes_of(wanted).is_some_and(|wanted| bytes_of(&found) == Some(wanted));
-            if same {
-                return None;
-            }
-            (*grade, setting.value.clone())
-        }
-        Expect::AtLeast(least, grade) => {
-            if number().is_none_or(|number| number >= *least) {
-                return None;
-            }
-            (*grade, format!("at least {least}"))
-        }
-        Expect::NoneOrAtLeast(least, grade) => {
-            if number().is_none_or(|number| number == 0 || number >= *least) {
-                return None;
-            }
-            (*grade, format!("at least {least}, or 0 for no limit"))
-        }
+    let wanted = setting.value.trim_matches('"');
+    let is_same = found == wanted || bytes_of(wanted).is_some_and(|wanted| bytes_of(&found) == Some(wanted));
+    let grade = setting.expect.differs(&found, is_same, || number_of(setting.name, &found))?;
+    let expected = match setting.expect {
+        Expect::AtLeast(least, _) => format!("at least {least}"),
+        Expect::NoneOrAtLeast(least, _) => format!("at least {least}, or 0 for no limit"),
+        _ => setting.value.clone(),
     };
     let remedy = format!("Set `{} {}`.", setting.name, setting.value);
     let found = if found.is_empty() { "\"\"".to_owned() } else { found };

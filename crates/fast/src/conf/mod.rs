@@ -4,14 +4,16 @@
 //! server it is a check. What would break a promise of the node has the grade [`Grade::Stop`].
 
 mod check;
+mod rights;
 mod settings;
 mod text;
 mod users;
 
 use std::path::PathBuf;
 
-pub use check::{Finding, LiveServer};
-pub use settings::{Expect, Grade, Section, Setting};
+pub use check::LiveServer;
+pub use forebay_conf::{Expect, Finding, Grade, Section, Setting};
+pub use rights::MissingRights;
 pub use users::{ADMIN_USER, NODE_USER, READER_USER, Users};
 
 /// What the file is for.

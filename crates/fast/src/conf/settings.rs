@@ -1,53 +1,9 @@
 //! The list: each setting with its value, its reason, and what it means when a server differs.
 
+use forebay_conf::{Expect, Grade, Section, Setting};
+
 use super::{Place, RedisConf};
 use crate::codec::account::INLINE_BYTES_MAX;
-
-/// How bad a difference is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Grade {
-    /// The node starts, and says so.
-    Warn,
-    /// It breaks a promise: the node does not start.
-    Stop,
-}
-
-/// How a live server's value is compared.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Expect {
-    /// Not at all: the place, and what a server cannot be asked.
-    Nothing,
-    /// It must be this.
-    Same(Grade),
-    /// A number, at least so large.
-    AtLeast(u64, Grade),
-    /// The same, or 0 for "no limit".
-    NoneOrAtLeast(u64, Grade),
-}
-
-/// One directive.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Setting {
-    /// Its name.
-    pub name: &'static str,
-    /// Its value as the file has it.
-    pub value: String,
-    /// Why it is so.
-    pub reason: &'static str,
-    /// How a live server is compared.
-    pub expect: Expect,
-    /// What happens when a server differs.
-    pub risk: &'static str,
-}
-
-/// Settings that belong together.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Section {
-    /// What they are about.
-    pub title: &'static str,
-    /// In the order of the file.
-    pub settings: Vec<Setting>,
-}
 
 /// Entries of a compact hash: buckets are made for 32 and 64, and may grow fourfold before the next restore.
 const BUCKET_ENTRIES_MIN: u64 = 128;
@@ -76,7 +32,7 @@ impl RedisConf {
     }
 
     fn place(&self) -> Section {
-        let put = |name, value: String, reason| setting(name, value, reason, Expect::Nothing, "");
+        let put = |name, value: String, reason| Setting::new(name, value, reason, Expect::Nothing, "");
         let settings = match &self.place {
             Place::Private { socket, directory, pid_file, log_file } => vec![
                 put("port", "0".to_owned(), "No TCP at all."),
@@ -129,7 +85,7 @@ impl RedisConf {
 
     fn tls_settings(&self, bind: &str, port: u16) -> Vec<Setting> {
         let Some(tls) = &self.tls else { return Vec::new() };
-        let put = |name, value: String, reason| setting(name, value, reason, Expect::Nothing, "");
+        let put = |name, value: String, reason| Setting::new(name, value, reason, Expect::Nothing, "");
         vec![
             put("bind", bind.to_owned(), "Only where the node is; never the world."),
             put("port", "0".to_owned(), "Nothing in the clear."),
@@ -152,63 +108,63 @@ impl RedisConf {
         Section {
             title,
             settings: vec![
-                setting(
+                Setting::new(
                     "appendonly",
                     yes_no(self.is_durable || self.loads_append_only),
                     "The file that survives a crash of Redis.",
                     durable(Grade::Warn),
                     "what was acknowledged and is not in PostgreSQL yet is lost when Redis dies; the node calls it volatile",
                 ),
-                setting(
+                Setting::new(
                     "appendfsync",
                     "always",
                     "Flushed before the answer: what is accepted survives a loss of power.",
                     durable(Grade::Warn),
                     "what was acknowledged and is not in PostgreSQL yet is lost with the power; the node calls it volatile",
                 ),
-                setting(
+                Setting::new(
                     "no-appendfsync-on-rewrite",
                     "no",
                     "A rewrite is no reason to acknowledge what is not on disk.",
                     durable(Grade::Stop),
                     "while the file is rewritten, writes are acknowledged that a loss of power takes, and nobody is told",
                 ),
-                setting(
+                Setting::new(
                     "save",
                     "\"\"",
                     "No snapshots: PostgreSQL is the backup, and each would copy pages.",
                     Expect::Same(Grade::Warn),
                     "each snapshot forks and takes memory for copied pages that the plan does not count",
                 ),
-                setting(
+                Setting::new(
                     "aof-use-rdb-preamble",
                     "yes",
                     "A short file loads faster.",
                     durable(Grade::Warn),
                     "starts take longer",
                 ),
-                setting(
+                Setting::new(
                     "aof-load-truncated",
                     "yes",
                     "A write cut off by a crash was never acknowledged.",
                     durable(Grade::Warn),
                     "after a crash in the middle of a write Redis does not start by itself",
                 ),
-                setting(
+                Setting::new(
                     "aof-rewrite-incremental-fsync",
                     "yes",
                     "A rewrite is flushed bit by bit, not at its end.",
                     durable(Grade::Warn),
                     "a rewrite's end stops the server for a moment",
                 ),
-                setting(
+                Setting::new(
                     "auto-aof-rewrite-percentage",
                     "100",
                     "Rewritten when it has doubled.",
                     durable(Grade::Warn),
                     "the file grows, or is rewritten too often",
                 ),
-                setting(
+                Setting::new(
                     "auto-aof-rewrite-min-size",
                     "256mb",
                     "Small files are not worth a fork.",
@@ -222,21 +178,21 @@ impl RedisConf {
     fn memory(&self) -> Section {
         let maxmemory = Expect::NoneOrAtLeast(self.maxmemory_bytes_min, Grade::Stop);
         let mut settings = vec![
-            setting(
+            Setting::new(
                 "maxmemory",
                 self.maxmemory_bytes.to_string(),
                 "From the memory plan (`forebay memory`). At the limit writes are refused, whole; the node slows down before.",
                 maxmemory,
                 "the chain does not fit: Redis refuses writes in the middle of the load or later",
             ),
-            setting(
+            Setting::new(
                 "maxmemory-policy",
                 "noeviction",
                 "Every key is needed: nothing may ever be dropped.",
                 Expect::Same(Grade::Stop),
                 "at the limit Redis drops accounts and blocks of the chain",
             ),
-            setting(
+            Setting::new(
                 "maxmemory-clients",
                 "0",
                 "The node's connection is not to be closed for its size.",
@@ -245,7 +201,7 @@ impl RedisConf {
             ),
         ];
         if self.defragments == Some(true) {
-            settings.push(setting(
+            settings.push(Setting::new(
                 "activedefrag",
                 "yes",
                 "This server has it built in: memory that is fragmented comes back.",
@@ -267,7 +223,7 @@ impl RedisConf {
         let expect = Expect::Nothing;
         Section {
             title: "Threads",
-            settings: vec![setting("io-threads", threads.to_string(), reason, expect, "")],
+            settings: vec![Setting::new("io-threads", threads.to_string(), reason, expect, "")],
         }
     }
 
@@ -276,42 +232,42 @@ impl RedisConf {
         Section {
             title: "Clients and their buffers",
             settings: vec![
-                setting(
+                Setting::new(
                     "client-output-buffer-limit",
                     format!("normal {} {} 60", ANSWER_BYTES, ANSWER_BYTES / 2),
                     "A reader that does not read its answers is closed before it fills the memory.",
                     Expect::NoneOrAtLeast(ANSWER_BYTES / 4, stop),
                     "Redis closes the connection of a node that reads many blocks or a long outbox",
                 ),
-                setting(
+                Setting::new(
                     "client-query-buffer-limit",
                     "1gb",
                     "A call of a restore, or a large genesis block, comes in one piece.",
                     Expect::AtLeast(64 << 20, stop),
                     "Redis closes the node's connection when a large block is applied",
                 ),
-                setting(
+                Setting::new(
                     "proto-max-bulk-len",
                     "512mb",
                     "The longest single value.",
                     Expect::AtLeast(ARGUMENT_BYTES_MIN / 8, stop),
                     "Redis refuses a large block",
                 ),
-                setting(
+                Setting::new(
                     "maxclients",
                     "10000",
                     "More than enough.",
                     Expect::AtLeast(CLIENTS_MIN, stop),
                     "the node or its commands cannot connect",
                 ),
-                setting(
+                Setting::new(
                     "timeout",
                     "0",
                     "An idle connection stays.",
                     Expect::Same(Grade::Warn),
                     "idle connections are closed and made again",
                 ),
-                setting(
+                Setting::new(
                     "tcp-keepalive",
                     "60",
                     "A dead peer is noticed within a minute or two.",
@@ -330,42 +286,48 @@ fn encodings() -> Section {
     Section {
         title: "Compact encodings, as the key layout wants them (docs/redis-keys.md)",
         settings: vec![
-            setting(
+            Setting::new(
                 "hash-max-listpack-entries",
                 "512",
                 "Buckets have 32 accounts or 64 ids, and stay compact while the chain grows.",
                 Expect::AtLeast(BUCKET_ENTRIES_MIN, stop),
                 larger,
             ),
-            setting(
+            Setting::new(
                 "hash-max-listpack-value",
                 "64",
                 "The longest record in a bucket; one longer value would turn all of it into a table.",
                 Expect::AtLeast(INLINE_BYTES_MAX as u64, stop),
                 larger,
             ),
-            setting(
+            Setting::new(
                 "list-max-listpack-size",
                 "-2",
                 "The running round's blocks: nodes of 8 KiB.",
                 Expect::Nothing,
                 "",
             ),
-            setting(
+            Setting::new(
                 "zset-max-listpack-entries",
                 "128",
                 "Rankings have more and are skip lists.",
                 Expect::Nothing,
                 "",
             ),
-            setting(
+            Setting::new(
                 "stream-node-max-bytes",
                 "4096",
                 "The outbox: an old node goes as a whole.",
                 warn(1024),
                 "the outbox takes more memory",
             ),
-            setting("stream-node-max-entries", "100", "The same.", warn(10), "the outbox takes more memory"),
+            Setting::new(
+                "stream-node-max-entries",
+                "100",
+                "The same.",
+                warn(10),
+                "the outbox takes more memory",
+            ),
         ],
     }
 }
@@ -373,7 +335,7 @@ fn encodings() -> Section {
 fn freeing() -> Section {
     let put = |name| {
         let risk = "a clean or a large delete stops the server for a moment";
-        setting(name, "yes", "Freed in the background.", Expect::Same(Grade::Warn), risk)
+        Setting::new(name, "yes", "Freed in the background.", Expect::Same(Grade::Warn), risk)
     };
     Section {
         title: "Large values are freed in the background, so that a clean does not stop the server",
@@ -388,7 +350,7 @@ fn freeing() -> Section {
 }
 
 fn commands() -> Section {
-    let put = |name, reason, risk| setting(name, "no", reason, Expect::Same(Grade::Warn), risk);
+    let put = |name, reason, risk| Setting::new(name, "no", reason, Expect::Same(Grade::Warn), risk);
     Section {
         title: "Commands that nobody needs here",
         settings: vec![
@@ -417,33 +379,29 @@ fn watching() -> Section {
     Section {
         title: "What an operator wants to see afterwards",
         settings: vec![
-            setting(
+            Setting::new(
                 "latency-monitor-threshold",
                 "100",
                 "Milliseconds: LATENCY LATEST shows what took longer.",
                 warn.clone(),
                 risk,
             ),
-            setting(
+            Setting::new(
                 "slowlog-log-slower-than",
                 "10000",
                 "Microseconds: SLOWLOG GET shows commands that took longer.",
                 warn,
                 risk,
             ),
-            setting("slowlog-max-len", "256", "So many of them.", Expect::AtLeast(128, Grade::Warn), risk),
+            Setting::new(
+                "slowlog-max-len",
+                "256",
+                "So many of them.",
+                Expect::AtLeast(128, Grade::Warn),
+                risk,
+            ),
         ],
     }
-}
-
-fn setting(
-    name: &'static str,
-    value: impl Into<String>,
-    reason: &'static str,
-    expect: Expect,
-    risk: &'static str,
-) -> Setting {
-    Setting { name, value: value.into(), reason, expect, risk }
 }
 
 /// A path in double quotes, as redis.conf reads it: everything unusual as `\xHH`.

@@ -2,10 +2,9 @@
 
 use std::fmt::Write as _;
 
-use super::{Place, RedisConf};
+use forebay_conf::{write_comment, write_sections};
 
-/// Columns of a comment.
-const WIDTH: usize = 118;
+use super::{Place, RedisConf};
 
 impl RedisConf {
     /// The whole redis.conf.
@@ -20,18 +19,11 @@ impl RedisConf {
                 "Written by `forebay redis-conf` for this machine and this chain. `forebay redis-conf --check` compares a server with it."
             }
         };
-        comment(&mut text, head);
-        for section in self.settings() {
-            let _ = writeln!(text, "\n# == {} ==", section.title);
-            for setting in section.settings {
-                let _ = writeln!(text);
-                comment(&mut text, setting.reason);
-                let _ = writeln!(text, "{} {}", setting.name, setting.value);
-            }
-        }
+        write_comment(&mut text, head);
+        write_sections(&mut text, &self.settings(), |setting| format!("{} {}", setting.name, setting.value));
         if self.defragments != Some(true) {
             let _ = writeln!(text);
-            comment(
+            write_comment(
                 &mut text,
                 match self.defragments {
                     Some(_) => {
@@ -53,13 +45,13 @@ impl RedisConf {
             Some(users) => {
                 for (reason, line) in users.lines(&self.chain) {
                     let _ = writeln!(text);
-                    comment(text, reason);
+                    write_comment(text, reason);
                     let _ = writeln!(text, "user {line}");
                 }
             }
             None => {
                 let _ = writeln!(text);
-                comment(
+                write_comment(
                     text,
                     "No passwords were given, so everybody who reaches this server may do everything. Give \
                      --node-password-file and --reader-password-file for a user of the node, a read-only user for other \
@@ -68,16 +60,4 @@ impl RedisConf {
             }
         }
     }
-}
-
-fn comment(text: &mut String, sentence: &str) {
-    let mut line = String::from("#");
-    for word in sentence.split_whitespace() {
-        if line.len() + 1 + word.len() > WIDTH {
-            let _ = writeln!(text, "{line}");
-            line = String::from("#");
-        }
-        let _ = write!(line, " {word}");
-    }
-    let _ = writeln!(text, "{line}");
 }

@@ -2,6 +2,8 @@
 
 use sha2::{Digest as _, Sha256};
 
+use crate::keys::measurement_of;
+
 /// The node's user.
 pub const NODE_USER: &str = "forebay-node";
 /// The user of other programs: reads the chain, changes nothing.
@@ -30,7 +32,7 @@ impl Users {
     /// The `user` lines: reason, then what comes after `user`.
     pub(super) fn lines(&self, chain: &str) -> Vec<(&'static str, String)> {
         let prefix = format!("{{{chain}}}:*");
-        let scratch = format!("{{{chain}.measure}}:*");
+        let scratch = format!("{{{}}}:*", measurement_of(chain));
         let mut lines = vec![
             (
                 "Nobody comes in without a name. The rights are for Redis itself: it loads the append-only file as this \

@@ -10,25 +10,24 @@ use anyhow::Context as _;
 use tokio::io::AsyncReadExt as _;
 use tokio::process::{Child, Command};
 use tokio_postgres::config::{Host, SslMode};
-use tokio_postgres::{Client, Config, NoTls};
+use tokio_postgres::{Client, Config};
 
 use super::Context;
 use crate::exit::{Exit, Told};
-use crate::screen::{Screen, Shown, how_far};
+use crate::screen::{BYTES, ROWS, Screen, Shown, how_far};
 
 /// How often the server is asked how far it is.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// How often a plain line tells it.
 const LINE_EVERY: Duration = Duration::from_secs(5);
-const ROWS_BAR: &str = "{prefix:>10} {bar:30} {human_pos} of {human_len} rows  {per_sec}  {eta} left";
-const BYTES_BAR: &str =
-    "{prefix:>10} {bar:30} {binary_bytes} of {binary_total_bytes}  {binary_bytes_per_sec}  {eta} left";
+
+/// Where systems keep the certificates that they trust, in one file.
+const SYSTEM_CERTIFICATES: [&str; 3] =
+    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
 
 /// A connection that is driven in the background.
 pub async fn connect(config: &Config) -> anyhow::Result<Client> {
-    let (client, connection) = config.connect(NoTls).await.context("connecting to PostgreSQL")?;
-    tokio::spawn(connection);
-    Ok(client)
+    Ok(forebay_slow::open_session(config, "connecting to PostgreSQL").await?)
 }
 
 /// A program of PostgreSQL's clients, told by its environment where to connect: arguments can be seen by everybody.
@@ -38,23 +37,34 @@ pub fn tool(program: &Path, config: &Config) -> Command {
         Host::Tcp(name) => name.clone(),
         Host::Unix(path) => path.display().to_string(),
     });
+    if let Some(address) = config.get_hostaddrs().first() {
+        command.env("PGHOSTADDR", address.to_string());
+    }
     command.env("PGHOST", host).env("PGPORT", config.get_ports().first().unwrap_or(&5432).to_string());
     command.env("PGUSER", config.get_user().unwrap_or_default());
     command.env("PGDATABASE", config.get_dbname().unwrap_or_default());
     if let Some(password) = config.get_password() {
         command.env("PGPASSWORD", <OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(password));
     }
-    command.env(
-        "PGSSLMODE",
-        match config.get_ssl_mode() {
-            SslMode::Disable => "disable",
-            SslMode::Require => "require",
-            _ => "prefer",
-        },
-    );
+    encrypt_as_we_do(&mut command, config);
     command.env("LC_ALL", "C").arg("--no-password");
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
     command
+}
+
+/// Encrypted where our own sessions are, and as strictly checked (`slow/src/tls.rs`).
+fn encrypt_as_we_do(command: &mut Command, config: &Config) {
+    if config.get_ssl_mode() != SslMode::Require {
+        command.env("PGSSLMODE", "disable");
+        return;
+    }
+    let given = std::env::var_os("SSL_CERT_FILE").map(PathBuf::from);
+    let trusted = given.or_else(|| SYSTEM_CERTIFICATES.map(PathBuf::from).into_iter().find(|file| file.exists()));
+    match trusted {
+        Some(file) => command.env("PGSSLMODE", "verify-full").env("PGSSLROOTCERT", file),
+        // Our own sessions were refused already where nothing is trusted.
+        None => command.env("PGSSLMODE", "require"),
+    };
 }
 
 /// Rows of the chain's tables, about: what a bar counts to.
@@ -139,8 +149,8 @@ async fn child_with_progress(
     watched: Watched<'_>,
 ) -> anyhow::Result<std::process::ExitStatus> {
     let (template, unit) = match watched {
-        Watched::Rows { .. } => (ROWS_BAR, "rows"),
-        Watched::File(_) => (BYTES_BAR, "bytes"),
+        Watched::Rows { .. } => (ROWS, "rows"),
+        Watched::File(_) => (BYTES, "bytes"),
     };
     let bar = (screen.shown() == Shown::Bars).then(|| screen.bar(template, Some(0)).with_prefix(name));
     let mut counter = Counter { watched, tables: HashMap::new(), done: 0 };

@@ -13,6 +13,7 @@ use crate::config::secret::{HIDDEN, is_secret, shown};
 use crate::config::{Layers, Problem, Settings};
 use crate::exit::{Exit, Verdict};
 use crate::home::Home;
+use crate::logging;
 use crate::output::{Output, error_value, print};
 
 /// Whoever may read a password file besides its owner and group.
@@ -97,7 +98,8 @@ fn check(common: &Common, output: Output) -> anyhow::Result<i32> {
             problems.extend(Home::new(settings).err().map(|error| told(&error)));
         }
     }
-    problems.dedup();
+    let mut told_already = Vec::new();
+    problems.retain(|problem| !told_already.contains(problem) && { told_already.push(problem.clone()); true });
     let ok = problems.is_empty();
     let value = json!({ "ok": ok, "problems": problems, "warnings": warnings });
     output.result(&value, || {
@@ -113,28 +115,58 @@ fn check(common: &Common, output: Output) -> anyhow::Result<i32> {
     Ok(if ok { Exit::Success } else { Exit::Configuration } as i32)
 }
 
+/// Everything that a start looks at before it does anything, by the same functions.
 fn look_at(settings: &Settings, problems: &mut Vec<Problem>, warnings: &mut Vec<String>) {
-    problems.extend(settings.check().err().map(|error| told(&error)));
+    problems.extend(settings.problems());
+    problems.extend(logging::of_environment().err().map(|error| told(&error)));
     problems.extend(Chain::load(settings).err().map(|error| told(&error)));
+    problems.extend(settings.api.tls().err().map(|error| told(&error)));
+    problems.extend(settings.api.writes().err().map(|error| told(&error)));
     for (name, secret, file) in [
-        ("redis_password_file", settings.redis_password(), &settings.redis_password_file),
+        ("redis_password_file", settings.redis_password(), settings.redis_password_file.as_deref()),
         (
             "postgres_writer_password_file",
             settings.writer_password(),
-            &settings.postgres_writer_password_file,
+            settings.postgres_writer_password_file.as_deref(),
         ),
         (
             "postgres_reader_password_file",
             settings.reader_password(),
-            &settings.postgres_reader_password_file,
+            settings.postgres_reader_password_file.as_deref(),
         ),
-        ("postgres_admin_password_file", settings.admin_password(), &settings.postgres_admin_password_file),
+        (
+            "postgres_admin_password_file",
+            settings.admin_password(),
+            settings.postgres_admin_password_file.as_deref(),
+        ),
+        ("api.write_token_file", Ok(None), settings.api.write_token_file()),
     ] {
         problems.extend(secret.err().map(|error| told(&error)));
-        if file.as_deref().is_some_and(is_open_to_others) {
+        if file.is_some_and(is_open_to_others) {
             warnings.push(format!("{name}: every user of this machine may read the file; chmod o= it"));
         }
     }
+    warnings.extend(of_no_use(settings));
+}
+
+/// Settings that say nothing to a node with these servers, or less than one may think.
+fn of_no_use(settings: &Settings) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let is_yours = settings.redis_url.is_some();
+    if is_yours && settings.redis_memory_bytes_max.is_some() {
+        warnings.push(
+            "redis_memory_bytes_max: nobody sets it on a Redis of yours. Set its maxmemory (`forebay redis-conf` writes it); \
+             the memory plan counts on no more than either, and a start says where they differ"
+                .to_owned(),
+        );
+    }
+    if is_yours && settings.redis_server.is_some() {
+        warnings.push("redis_server: of no use with redis_url, no Redis is started".to_owned());
+    }
+    if !is_yours && settings.api.postgres_url.is_some() {
+        warnings.push("api.postgres_url: of no use without postgres_url, the private PostgreSQL is asked".to_owned());
+    }
+    warnings
 }
 
 fn is_open_to_others(file: &Path) -> bool {

@@ -15,7 +15,7 @@ use serde_json::json;
 use super::Context;
 use crate::args::GenerateArgs;
 use crate::exit::{Exit, Told};
-use crate::screen::{Shown, how_far};
+use crate::screen::{BLOCKS, Shown, how_far};
 use crate::session::interrupted;
 
 /// How often a plain line is written.
@@ -103,10 +103,7 @@ fn generate(
     fs::create_dir_all(&args.out).with_context(|| format!("making the folder {}", args.out.display()))?;
     write(&paths.secrets, 0o600, |out| files::write_secrets(out, &network))?;
     write(&paths.genesis, 0o644, |out| files::write_genesis(out, &network))?;
-    let bar = screen.bar(
-        "{prefix:>9} {bar:30} {human_pos} of {human_len} blocks  {per_sec}  {eta} left",
-        Some(args.blocks.into()),
-    );
+    let bar = screen.bar(BLOCKS, Some(args.blocks.into()));
     bar.set_prefix("generate");
     let (begun, mut told) = (Instant::now(), Instant::now());
     let mut transactions = 0;

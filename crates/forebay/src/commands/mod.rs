@@ -10,6 +10,7 @@ mod config;
 mod delegates;
 mod dump;
 mod feed;
+mod findings;
 mod forgers;
 mod generate;
 mod log;

@@ -1,9 +1,9 @@
 //! `forebay postgres-conf`: settings of PostgreSQL with their reasons, or what a live server does differently.
 
-use forebay_slow::conf::{Finding, Grade, check};
+use forebay_slow::conf::{Grade, check};
 use serde_json::json;
 
-use super::Context;
+use super::{Context, findings};
 use crate::args::PostgresConfArgs;
 use crate::exit::Exit;
 use crate::home::Brought;
@@ -31,7 +31,7 @@ pub async fn run(context: &Context, args: PostgresConfArgs) -> anyhow::Result<i3
 }
 
 async fn compare(context: &Context, private: bool) -> anyhow::Result<i32> {
-    let (findings, version) = match &context.home.brought {
+    let (differences, version) = match &context.home.brought {
         // Its settings can be asked before it has a chain.
         Brought::Yours(connections) => {
             let setup = connections.setup.as_ref();
@@ -44,44 +44,16 @@ async fn compare(context: &Context, private: bool) -> anyhow::Result<i32> {
             outcome.map_err(|error: anyhow::Error| error)?
         }
     };
-    let stops = findings.iter().any(|finding| finding.grade == Grade::Stop);
-    tell(context, &version, &findings, stops)?;
-    Ok(if stops { Exit::Configuration } else { Exit::Success } as i32)
-}
-
-fn tell(context: &Context, version: &str, findings: &[Finding], stops: bool) -> anyhow::Result<()> {
-    let value = json!({
-        "ok": !stops,
-        "version": version,
-        "findings": findings.iter().map(|finding| json!({
-            "stops": finding.grade == Grade::Stop, "subject": finding.subject, "expected": finding.expected,
-            "found": finding.found, "risk": finding.risk, "remedy": finding.remedy,
-        })).collect::<Vec<_>>(),
-    });
-    context.output.result(&value, || {
-        let mut lines: Vec<String> = findings
-            .iter()
-            .map(|finding| {
-                line(
-                    finding.grade == Grade::Stop,
-                    [&finding.subject, &finding.found, &finding.expected, &finding.risk, &finding.remedy],
-                )
-            })
-            .collect();
-        lines.push(format!(
-            "PostgreSQL {version}: {}",
-            match (stops, findings.len()) {
-                (true, _) => "do not keep a chain on it".to_owned(),
-                (false, 0) => "as `forebay postgres-conf` has it".to_owned(),
-                (false, more) => format!("fit, with {more} differences"),
-            }
+    let stops = differences.iter().any(|finding| finding.grade == Grade::Stop);
+    context.output.result(&findings::value_of(&version, &differences, stops), || {
+        let mut lines = findings::lines(&differences);
+        lines.push(findings::verdict(
+            &format!("PostgreSQL {version}"),
+            stops,
+            differences.len(),
+            ["do not keep a chain on it", "as `forebay postgres-conf` has it"],
         ));
         lines.join("\n")
-    })
-}
-
-/// A finding for people: subject, found, expected, risk, remedy.
-pub fn line(stops: bool, [subject, found, expected, risk, remedy]: [&str; 5]) -> String {
-    let grade = if stops { "STOP" } else { "warn" };
-    format!("{grade}  {subject} is {found}, not {expected}\n      risk: {risk}\n      what to do: {remedy}")
+    })?;
+    Ok(if stops { Exit::Configuration } else { Exit::Success } as i32)
 }

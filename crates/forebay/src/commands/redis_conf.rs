@@ -4,35 +4,40 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use forebay_fast::KeyScan;
-use forebay_fast::conf::{Finding, Grade, Place, RedisConf, Tls, Users};
+use forebay_fast::conf::{Grade, Place, RedisConf, Tls, Users};
 use forebay_store::memory::MemoryPlan;
 use indicatif::HumanCount;
 use serde_json::json;
 
-use super::Context;
 use super::memory::planned;
-use crate::args::{Durability, RedisConfArgs};
+use super::{Context, findings};
+use crate::args::{Durability, RedisConfArgs, YoursArgs};
 use crate::chain::Chain;
 use crate::exit::{Exit, Told};
 use crate::home::Brought;
 use crate::output::print;
 use crate::planning::HORIZON_DAYS;
 use crate::reads::Reads;
-use crate::server_conf::{any_redis_conf, private_redis_conf};
+use crate::server_conf::{
+    USUAL_BIND, USUAL_DIRECTORY, USUAL_PORT, any_redis_conf, differences, private_redis_conf,
+};
 
 /// Runs the command.
 pub async fn run(context: &Context, args: RedisConfArgs) -> anyhow::Result<i32> {
     let chain = Chain::load(&context.home.settings)?;
-    let plan = planned(context, HORIZON_DAYS, false).await?;
     if args.check {
-        return check(context, &chain, &plan).await;
+        return check(context, &chain).await;
     }
-    let conf = match &context.home.brought {
-        Brought::Private => {
-            let servers = context.home.private_servers().await?;
-            private_redis_conf(&context.home, &chain, &servers, &plan).await?
-        }
-        Brought::Yours(_) => yours(context, &chain, &plan, args)?,
+    let is_private = matches!(context.home.brought, Brought::Private);
+    if let Some(flag) = args.yours.given().filter(|_| is_private) {
+        return Err(of_no_use(flag, context).into());
+    }
+    let plan = planned(context, HORIZON_DAYS, false).await?;
+    let conf = if is_private {
+        let servers = context.home.private_servers().await?;
+        private_redis_conf(&context.home, &chain, &servers, &plan).await?
+    } else {
+        yours(context, &chain, &plan, args.yours)?
     };
     let text = conf.text();
     if context.output.json {
@@ -43,13 +48,23 @@ pub async fn run(context: &Context, args: RedisConfArgs) -> anyhow::Result<i32> 
     Ok(Exit::Success as i32)
 }
 
+/// A private server has its place, its users and no network.
+fn of_no_use(flag: &str, context: &Context) -> Told {
+    Told::configuration(
+        format!(
+            "{flag} is for a server of yours, and {} has a private Redis, whose file nobody else writes",
+            context.home.data_dir().display()
+        ),
+        "Give --redis-url and --postgres-url of your servers as well (Redis need not run yet), or leave the flag out.",
+    )
+}
+
 fn yours(
     context: &Context,
     chain: &Chain,
     plan: &MemoryPlan,
-    args: RedisConfArgs,
+    args: YoursArgs,
 ) -> anyhow::Result<RedisConf> {
-    let is_durable = context.home.settings.redis_profile == Durability::Durable;
     let users = match (&args.node_password_file, &args.reader_password_file) {
         (Some(node), Some(reader)) => Some(Users::with_passwords(&password(node)?, &password(reader)?, None)),
         _ => None,
@@ -62,16 +77,22 @@ fn yours(
         }),
         _ => None,
     };
-    Ok(RedisConf {
-        place: Place::Yours {
-            bind: args.bind,
-            port: args.port,
-            socket: args.socket.map(absolute).transpose()?,
-            directory: absolute(args.dir)?,
-        },
-        users,
-        tls,
-        ..any_redis_conf(chain, is_durable, Some(plan))
+    let settings = &context.home.settings;
+    let usual = any_redis_conf(settings, chain, settings.redis_profile == Durability::Durable, Some(plan));
+    Ok(RedisConf { place: place(args.bind, args.port, args.socket, args.dir)?, users, tls, ..usual })
+}
+
+fn place(
+    bind: Option<String>,
+    port: Option<u16>,
+    socket: Option<PathBuf>,
+    dir: Option<PathBuf>,
+) -> anyhow::Result<Place> {
+    Ok(Place::Yours {
+        bind: bind.unwrap_or_else(|| USUAL_BIND.to_owned()),
+        port: port.unwrap_or(USUAL_PORT),
+        socket: socket.map(absolute).transpose()?,
+        directory: absolute(dir.unwrap_or_else(|| PathBuf::from(USUAL_DIRECTORY)))?,
     })
 }
 
@@ -90,7 +111,7 @@ fn password(file: &Path) -> anyhow::Result<String> {
     Ok(password.to_owned())
 }
 
-async fn check(context: &Context, chain: &Chain, plan: &MemoryPlan) -> anyhow::Result<i32> {
+async fn check(context: &Context, chain: &Chain) -> anyhow::Result<i32> {
     let reads = Reads::open_in_any_state(&context.home, &context.screen).await?;
     let outcome = async {
         let Some(fast) = &reads.fast else {
@@ -100,62 +121,56 @@ async fn check(context: &Context, chain: &Chain, plan: &MemoryPlan) -> anyhow::R
             );
         };
         let live = fast.live_server().await?;
-        let is_durable = context.home.settings.redis_profile == Durability::Durable;
-        let findings = any_redis_conf(chain, is_durable, Some(plan)).check(&live);
+        // Counting and looking at keys take rights, too.
+        if live.missing_rights.iter().any(|missing| missing.grade == Grade::Stop) {
+            return Ok((live, None));
+        }
         let scanning = fast.scan_keys(|_| {});
         let scan = context.screen.while_long("looking for keys that expire", scanning).await?;
-        Ok::<_, anyhow::Error>((live.facts.version, findings, scan))
+        Ok::<_, anyhow::Error>((live, Some(scan)))
     }
     .await;
     reads.close().await?;
-    let (version, findings, scan) = outcome?;
-    tell(context, &version, &findings, &scan)?;
-    let stops = scan.expiring > 0 || findings.iter().any(|finding| finding.grade == Grade::Stop);
+    let (live, scan) = outcome?;
+    let plan = match &scan {
+        Some(_) => Some(planned(context, HORIZON_DAYS, false).await?),
+        None => None,
+    };
+    let is_durable = context.home.settings.redis_profile == Durability::Durable;
+    let differences = differences(&context.home, chain, is_durable, plan.as_ref(), &live);
+    let seen = scan.is_some();
+    let scan = scan.unwrap_or_default();
+    let stops = scan.expiring > 0 || differences.iter().any(|finding| finding.grade == Grade::Stop);
+    let mut value = findings::value_of(&live.facts.version, &differences, stops);
+    if let Some(object) = value.as_object_mut() {
+        object.insert("keys".to_owned(), scan.ours.into());
+        object.insert("keysExpiring".to_owned(), scan.expiring.into());
+        object.insert("keysExpiringNames".to_owned(), json!(scan.expiring_names));
+        object.insert("keysOfOthers".to_owned(), scan.others.into());
+    }
+    context.output.result(&value, || {
+        let mut lines = findings::lines(&differences);
+        lines.extend(seen.then(|| of_keys(&scan)));
+        lines.push(findings::verdict(
+            &format!("Redis {}", live.facts.version),
+            stops,
+            differences.len(),
+            ["a node does not start on it", "as `forebay redis-conf` has it"],
+        ));
+        lines.join("\n")
+    })?;
     Ok(if stops { Exit::Configuration } else { Exit::Success } as i32)
 }
 
-fn tell(context: &Context, version: &str, findings: &[Finding], scan: &KeyScan) -> anyhow::Result<()> {
-    let stops = scan.expiring > 0 || findings.iter().any(|finding| finding.grade == Grade::Stop);
-    let value = json!({
-        "ok": !stops,
-        "version": version,
-        "findings": findings.iter().map(|finding| json!({
-            "stops": finding.grade == Grade::Stop, "subject": finding.subject, "expected": finding.expected,
-            "found": finding.found, "risk": finding.risk, "remedy": finding.remedy,
-        })).collect::<Vec<_>>(),
-        "keys": scan.ours,
-        "keysExpiring": scan.expiring,
-        "keysExpiringNames": scan.expiring_names,
-        "keysOfOthers": scan.others,
-    });
-    context.output.result(&value, || {
-        let mut lines: Vec<String> = findings
-            .iter()
-            .map(|finding| {
-                super::postgres_conf::line(
-                    finding.grade == Grade::Stop,
-                    [&finding.subject, &finding.found, &finding.expected, &finding.risk, &finding.remedy],
-                )
-            })
-            .collect();
-        lines.push(match scan.expiring {
-            0 => format!("none of {} keys of the chain expires", HumanCount(scan.ours)),
-            expiring => format!(
-                "STOP  {} of {} keys of the chain expire, for example {}\n      what to do: find the program that sets it; \
-                 PERSIST takes it away",
-                HumanCount(expiring),
-                HumanCount(scan.ours),
-                scan.expiring_names.join(", ")
-            ),
-        });
-        lines.push(format!(
-            "Redis {version}: {}",
-            match (stops, findings.len()) {
-                (true, _) => "a node does not start on it".to_owned(),
-                (false, 0) => "as `forebay redis-conf` has it".to_owned(),
-                (false, more) => format!("fit, with {more} differences"),
-            }
-        ));
-        lines.join("\n")
-    })
+fn of_keys(scan: &KeyScan) -> String {
+    match scan.expiring {
+        0 => format!("none of {} keys of the chain expires", HumanCount(scan.ours)),
+        expiring => format!(
+            "STOP  {} of {} keys of the chain expire, for example {}\n      what to do: find the program that sets it; \
+             PERSIST takes it away",
+            HumanCount(expiring),
+            HumanCount(scan.ours),
+            scan.expiring_names.join(", ")
+        ),
+    }
 }

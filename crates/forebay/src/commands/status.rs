@@ -6,7 +6,7 @@ use forebay_ledger::ids::Height;
 use forebay_servers::HeldBy;
 use indicatif::HumanCount;
 use serde::Serialize;
-use tokio_postgres::{Config, NoTls};
+use tokio_postgres::Config;
 
 use super::Context;
 use crate::exit::Exit;
@@ -246,11 +246,8 @@ fn redis_of(facts: &ServerFacts, address: &str, private: bool) -> Redis {
 }
 
 async fn server_version(config: &Config) -> anyhow::Result<String> {
-    let (client, connection) = config.connect(NoTls).await?;
-    let task = tokio::spawn(connection);
-    let row = client.query_one("show server_version", &[]).await?;
-    task.abort();
-    Ok(row.try_get(0)?)
+    let client = open_session(config, "asking PostgreSQL for its version").await?;
+    Ok(client.query_one("show server_version", &[]).await?.try_get(0)?)
 }
 
 fn address_of(config: &Config) -> String {

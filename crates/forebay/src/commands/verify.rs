@@ -17,7 +17,7 @@ use crate::chain::Chain;
 use crate::exit::{Exit, Told};
 use crate::home::command_words;
 use crate::reads::Reads;
-use crate::screen::{Screen, Shown, how_far};
+use crate::screen::{COUNTED, Screen, Shown, how_far};
 use crate::session::{Patience, Session};
 
 /// Runs the command.
@@ -178,7 +178,7 @@ impl Parts {
                 bar.finish_and_clear();
             }
             let bar = (self.screen.shown() == Shown::Bars)
-                .then(|| self.screen.bar(PART_BAR, Some(progress.total)).with_prefix(progress.part));
+                .then(|| self.screen.bar(COUNTED, Some(progress.total)).with_prefix(progress.part));
             *current = Some(Part { name: progress.part, bar, begun: Instant::now(), told: Instant::now() });
         }
         let Some(part) = current.as_mut() else { return };
@@ -203,5 +203,3 @@ impl Parts {
         }
     }
 }
-
-const PART_BAR: &str = "{prefix:>12} {bar:30} {human_pos} of {human_len}  {per_sec}  {eta} left";

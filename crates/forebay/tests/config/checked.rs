@@ -124,3 +124,78 @@ fn a_password_of_a_later_place_wins_over_a_file_of_an_earlier_one() {
     let file = "postgres_writer_password_file = \"/x\"\npostgres_writer_password = \"x\"";
     with_file(file, &["config", "show"], &[]).with_code(3).says("Give one of them");
 }
+
+/// What a node refuses, the check refuses, in the same words; and the other way round.
+#[test]
+fn the_check_and_a_start_refuse_the_same_values() {
+    for (file, wrong) in [
+        ("log = \"forebay=loud\"", "the log filter \"forebay=loud\""),
+        ("drain_seconds = 18446744073709551615", "drain_seconds"),
+        ("write_log_files_max = 0", "write_log_files_max must be above 0"),
+        ("postgres_prefix = \"\"", "postgres_prefix"),
+        ("redis_url = \"host:6379\"\npostgres_url = \"host=/nowhere\"", "redis_url cannot be read"),
+        ("redis_url = \"redis://host\"\npostgres_url = \"nonsense\"", "postgres_url cannot be read"),
+        ("[limits]\nblocks_kept = 4294967295", "limits.blocks_kept is 4294967295"),
+        ("[limits]\nblocks_kept = 9999999999", "limits.blocks_kept"),
+        ("[limits]\nlag_blocks_max = 0", "limits.lag_blocks_max must be above 0"),
+        ("[limits]\ntakeover_after_seconds = 9223372036854775807", "limits.takeover_after_seconds"),
+        ("[api]\nconnections_max = 0", "api.connections_max must be above 0"),
+        ("[api]\nrequests_max = 0", "api.requests_max must be above 0"),
+        ("[api]\nrequests_max = 9223372036854775807", "api.requests_max"),
+        ("[api]\nstreams_max = 0", "api.streams_max must be above 0"),
+        ("[api]\npostgres_sessions_max = 0", "api.postgres_sessions_max must be above 0"),
+        ("[api]\nbody_bytes_max = 0", "api.body_bytes_max must be above 0"),
+        ("[api]\nrequest_timeout_seconds = 0", "api.request_timeout_seconds must be above 0"),
+        ("[api]\norigins = [\"*\"]", "api.origins: \"*\""),
+        ("[api]\norigins = [\"https://good.example\", \"wallet.example/\"]", "api.origins: \"wallet.example/\""),
+        ("[api]\npostgres_url = \"nonsense\"", "api.postgres_url cannot be read"),
+        ("[api]\ntls_key = \"/nowhere/key.pem\"", "api.tls_certificates and api.tls_key belong together"),
+        ("[api]\ntls_key = \"/nowhere/k\"\ntls_certificates = \"/nowhere/c\"", "/nowhere/c"),
+        ("[api]\nwrite_token = \" \"", "api.write_token is empty"),
+        ("[api]\nwrite_token_file = \"/nowhere/token\"", "/nowhere/token"),
+    ] {
+        let report = with_file(file, &["config", "check", "--json"], &[]).with_code(3).json();
+        assert!(report["problems"].to_string().contains(&wrong.replace('"', "\\\"")), "{file}: {report}");
+        // The token is asked for where blocks may be given in, after the chain is known; everything else at once.
+        if !file.contains("write_token") {
+            with_file(file, &["run", "--listen", "127.0.0.1:0"], &[]).with_code(3).says(wrong);
+        }
+    }
+}
+
+#[test]
+fn a_broken_rust_log_is_told_by_the_check_too() {
+    let report = with_file("", &["config", "check", "--json"], &[("RUST_LOG", "forebay=loud")]).with_code(3).json();
+    assert!(report["problems"].to_string().contains("RUST_LOG"), "{report}");
+    with_file("", &["status"], &[("RUST_LOG", "forebay=loud")]).with_code(3).says("RUST_LOG");
+}
+
+#[test]
+fn the_check_tells_every_problem_of_a_file_once() {
+    let file = "log = \"=,=\"\ndrain_seconds = 18446744073709551615\n[limits]\nlag_bytes_max = 0\n[api]\norigins = [\"*\"]";
+    let report = with_file(file, &["config", "check", "--json"], &[]).with_code(3).json();
+    let problems = report["problems"].as_array().unwrap();
+    // And that the data directory knows no network.
+    assert_eq!(problems.len(), 5, "{report}");
+    let unreadable = "redis_url = \"redis://host\"\npostgres_url = \"host=x\"\npostgres_writer_password_file = \"/nowhere/p\"";
+    let report = with_file(unreadable, &["config", "check", "--json"], &[]).with_code(3).json();
+    assert_eq!(report["problems"].to_string().matches("/nowhere/p").count(), 1, "{report}");
+}
+
+#[test]
+fn the_check_warns_of_settings_that_say_nothing_with_these_servers() {
+    let place = Place::new();
+    let Some(place) = place else { return };
+    let genesis = place.oracle.join("genesis.json").display().to_string();
+    let chain = ["--network", "rise-devnet", "--genesis", &genesis];
+    let check = |file: &str| {
+        let report = with_file(file, &[&["config", "check", "--json"][..], &chain].concat(), &[]).with_code(0).json();
+        report["warnings"].to_string()
+    };
+    let yours = "redis_url = \"redis://host\"\npostgres_url = \"host=x\"\n";
+    assert_eq!(check(yours), "[]");
+    assert!(check(&format!("{yours}redis_memory_bytes_max = 5")).contains("redis_memory_bytes_max"));
+    assert_eq!(check("redis_memory_bytes_max = 5"), "[]");
+    assert!(check(&format!("{yours}redis_server = \"/x\"")).contains("redis_server"));
+    assert!(check("[api]\npostgres_url = \"host=x\"").contains("api.postgres_url"));
+}

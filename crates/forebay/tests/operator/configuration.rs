@@ -284,3 +284,122 @@ fn servers_of_yours_are_planned_for_before_the_first_start() {
     let plan = yours.run_as(&writer, &["memory", "--json"]).json();
     assert!(plan["neededBytes"].as_u64().unwrap() > 0, "{plan}");
 }
+
+#[test]
+fn what_is_for_a_server_of_yours_is_refused_beside_a_private_one_and_a_check() {
+    let Some(place) = Place::new() else { return };
+    for (flag, value) in [("--port", "7000"), ("--bind", "10.0.0.1"), ("--dir", "/x"), ("--socket", "/x/r.sock")] {
+        let refused = place.run_here(&["redis-conf", flag, value]).with_code(3);
+        assert!(refused.stdout.is_empty(), "{}", refused.stdout);
+        assert!(
+            refused.stderr.contains(flag) && refused.stderr.contains("--redis-url"),
+            "{flag}: {}",
+            refused.stderr
+        );
+        place.run_here(&["redis-conf", "--check", flag, value]).with_code(2).says(flag);
+    }
+    assert!(!place.data_dir().exists());
+}
+
+#[test]
+fn what_a_server_of_yours_is_told_stands_in_its_file() {
+    let Some(yours) = Yours::start(&[], &[]) else { return };
+    let text = yours
+        .run(&["redis-conf", "--port", "7000", "--bind", "10.0.0.1", "--dir", "/mnt/redis"])
+        .with_code(0)
+        .stdout;
+    for line in ["port 7000", "bind 10.0.0.1", "dir \"/mnt/redis\""] {
+        assert!(text.lines().any(|found| found == line), "{line}:\n{text}");
+    }
+    let usual = yours.run(&["redis-conf"]).with_code(0).stdout;
+    for line in ["port 6379", "bind 127.0.0.1 -::1", "dir \"/var/lib/redis\""] {
+        assert!(usual.lines().any(|found| found == line), "{line}:\n{usual}");
+    }
+}
+
+#[test]
+fn a_user_that_cannot_work_is_named_with_the_right_that_it_lacks() {
+    let Some(yours) = Yours::start(&[], &[]) else { return };
+    let mut connection = yours.redis();
+    let postgres = yours.servers.postgres().connection_string(SUPERUSER).unwrap();
+    let url = format!("{}?user=node&pass=x", yours.servers.redis().redis_url());
+    let mut run = |rights: &[&str], command: &[&str]| {
+        let mut words = vec!["SETUSER", "node", "reset", "on", ">x", "~{rise-devnet}:*", "~{rise-devnet.measure}:*"];
+        words.extend(["+@all"].iter().chain(rights));
+        let _: () = redis::cmd("ACL").arg(&words).query(&mut connection).unwrap();
+        let mut all = command.to_vec();
+        all.extend(["--redis-url", &url, "--postgres-url", &postgres, "--postgres-admin-url", &postgres]);
+        yours.place.run_here(&all)
+    };
+    for (rights, missing) in [
+        (&["-@transaction"][..], "+multi"),
+        (&["-fcall"], "+fcall"),
+        (&["-scan"], "+scan"),
+        (&["-hset"], "+hset"),
+        (&["resetkeys", "~{rise-testnet}:*"], "~{rise-devnet}:*"),
+    ] {
+        let report = run(rights, &["redis-conf", "--check", "--json"]).with_code(3).json();
+        assert_eq!(report["ok"], false, "{report}");
+        assert!(stops(&report).contains(&"user node"), "{report}");
+        let text = run(rights, &["redis-conf", "--check"]).with_code(3).stdout;
+        assert!(text.contains("STOP  user node is without ") && text.contains(missing), "{rights:?}: {text}");
+        assert!(text.ends_with("a node does not start on it\n"), "{text}");
+        run(rights, &["replay", "-"]).with_code(3).says("user node is without ").says(missing);
+    }
+    // Without CONFIG a node works, and the check says what it could not compare.
+    let text = run(&["-config"], &["redis-conf", "--check"]).with_code(0).stdout;
+    assert!(text.contains("warn  CONFIG GET is refused, not allowed"), "{text}");
+    let text = run(&[], &["redis-conf", "--check"]).with_code(0).stdout;
+    assert!(!text.contains("user node"), "{text}");
+    run(&[], &["replay", "-"]).with_code(0);
+}
+
+#[test]
+fn a_missing_command_is_told_in_a_sentence() {
+    let Some(yours) = Yours::start(&[("rename-command", "XREVRANGE other"), ("rename-command", "XTRIM \"\"")], &[])
+    else {
+        return;
+    };
+    let text = yours.run(&["redis-conf", "--check"]).with_code(3).stdout;
+    assert!(text.contains("STOP  command XTRIM is missing or renamed (version "), "{text}");
+    assert!(text.contains("), not there\n") && !text.contains("version is version"), "{text}");
+}
+
+#[test]
+fn the_memory_that_you_allow_is_written_planned_with_and_compared() {
+    let Some(yours) = Yours::start(&[], &[]) else { return };
+    let redis = yours.servers.redis().redis_url();
+    let postgres = yours.servers.postgres().connection_string(SUPERUSER).unwrap();
+    let run = |bytes: &str, command: &[&str]| {
+        let genesis = yours.place.oracle.join("genesis.json");
+        let output = yours
+            .place
+            .command(command)
+            .args(["--redis-url", &redis, "--postgres-url", &postgres, "--postgres-admin-url", &postgres])
+            .args(["--network", "rise-devnet", "--genesis"])
+            .arg(genesis)
+            .env("FOREBAY_REDIS_MEMORY_BYTES_MAX", bytes)
+            .output()
+            .unwrap();
+        Ended {
+            code: output.status.code(),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    };
+    let plenty = "2000000000";
+    let text = run(plenty, &["redis-conf"]).with_code(0).stdout;
+    assert!(text.lines().any(|line| line == "maxmemory 2000000000"), "{text}");
+    let text = run(plenty, &["redis-conf", "--check"]).with_code(0).stdout;
+    assert!(text.contains("warn  maxmemory is 0 (no limit), not at most 2000000000 (redis_memory_bytes_max)"), "{text}");
+    run(plenty, &["replay", "-"]).with_code(0).says("redis_memory_bytes_max");
+    // A node plans with it, as if the server had the limit.
+    run("12000000", &["replay", "-"]).with_code(9).says("redis_memory_bytes_max");
+    let mut connection = yours.redis();
+    let _: () = redis::cmd("CONFIG").arg(&["SET", "maxmemory", "2000000000"]).query(&mut connection).unwrap();
+    let text = run(plenty, &["redis-conf", "--check"]).with_code(0).stdout;
+    assert!(!text.contains("maxmemory"), "{text}");
+
+    let report = run(plenty, &["config", "check", "--json"]).with_code(0).json();
+    assert!(report["warnings"].to_string().contains("redis_memory_bytes_max"), "{report}");
+}

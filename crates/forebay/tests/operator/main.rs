@@ -3,9 +3,11 @@
 #![allow(dead_code)]
 
 mod backups;
+mod certificates;
 mod configuration;
 mod low_memory;
 mod plan;
+mod progress;
 #[path = "../cli/support.rs"]
 mod support;
 mod terminal;

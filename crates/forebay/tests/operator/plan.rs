@@ -110,3 +110,16 @@ fn too_little_has_its_own_exit_code() {
     assert_eq!(plan["sufficient"], false);
     assert_eq!(plan["bounds"][0]["name"], "maxmemory");
 }
+
+#[test]
+fn a_horizon_is_a_hundred_years_at_most() {
+    let place = generated();
+    for days in ["36501", "4294967295", "4294967296", "99999999999999999999", "-1", "soon"] {
+        let refused = place.run(&["memory", "--horizon", days]).with_code(2);
+        assert!(refused.stderr.contains(days), "{days}: {}", refused.stderr);
+    }
+    let refused = place.run(&["memory", "--horizon", "36501"]).with_code(2);
+    assert!(refused.stderr.contains("36500"), "the bound is told: {}", refused.stderr);
+    let far = memory(&place, &["--horizon", "36500"]);
+    assert!(bytes(&far, "neededAtHorizonBytes") >= bytes(&memory(&place, &[]), "neededAtHorizonBytes"), "{far}");
+}

@@ -7,9 +7,13 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{Winsize, tcsetwinsize};
 
 /// Nothing here takes longer, or something hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How wide the terminal is.
+pub const COLUMNS: u16 = 80;
 
 /// A program on a terminal.
 pub struct Terminal {
@@ -25,6 +29,8 @@ impl Terminal {
         let controller = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
         grantpt(&controller).unwrap();
         unlockpt(&controller).unwrap();
+        let size = Winsize { ws_row: 24, ws_col: COLUMNS, ws_xpixel: 0, ws_ypixel: 0 };
+        tcsetwinsize(&controller, size).unwrap();
         let name = ptsname(&controller, Vec::new()).unwrap();
         let open = || File::options().read(true).write(true).open(name.to_str().unwrap()).unwrap();
         command.stdin(Stdio::from(open())).stdout(Stdio::from(open())).stderr(Stdio::from(open()));
@@ -99,4 +105,22 @@ impl Drop for Terminal {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The lines that a program drew, those that it drew over included: what stands between two returns of the cursor.
+pub fn drawn(seen: &str) -> Vec<String> {
+    let (mut lines, mut line) = (Vec::new(), String::new());
+    let mut letters = seen.chars();
+    while let Some(letter) = letters.next() {
+        match letter {
+            '\r' | '\n' => lines.push(std::mem::take(&mut line)),
+            // A control sequence: up to its letter.
+            '\u{1b}' => {
+                let _ = letters.by_ref().find(|letter| letter.is_ascii_alphabetic());
+            }
+            _ => line.push(letter),
+        }
+    }
+    lines.push(line);
+    lines.into_iter().map(|line| line.trim_end().to_owned()).filter(|line| !line.is_empty()).collect()
 }

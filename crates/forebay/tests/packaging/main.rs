@@ -3,6 +3,7 @@
 #![allow(dead_code)]
 
 mod facts;
+mod scripts;
 #[path = "../cli/support.rs"]
 mod support;
 mod systemd;

@@ -151,9 +151,9 @@ fn systemd_analyze() -> Option<Command> {
 fn systemd_finds_nothing_wrong_with_the_units() {
     let Some(mut analyze) = systemd_analyze() else { return };
     let root = tempfile::tempdir().unwrap();
-    let genesis = root.path().join("genesis.json");
-    fs::write(&genesis, "{}").unwrap();
-    installed(root.path(), "rise-devnet", &genesis);
+    let place = crate::support::Place::with_oracle(PathBuf::new());
+    let (profile, genesis) = crate::scripts::generated(&place);
+    installed(root.path(), profile.to_str().unwrap(), &genesis);
     // What units of the system itself would be, and the programs that are only looked for.
     for target in ["multi-user", "network-online", "local-fs", "sysinit", "basic", "shutdown"] {
         let file = root.path().join(format!("usr/lib/systemd/system/{target}.target"));

@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 
+use forebay_conf::{Finding, Grade, Setting};
 use tokio_postgres::{Client, Config};
 
-use super::settings::{Expect, Grade, PostgresConf, Setting};
+use super::settings::PostgresConf;
 use crate::connection::connect;
 use crate::error::SlowError;
 
@@ -17,23 +18,6 @@ const FUNCTIONS: [(&str, &str); 3] = [
 
 const SERVER_VERSION: &str = "server_version";
 const DATA_CHECKSUMS: &str = "data_checksums";
-
-/// A difference.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Finding {
-    /// How bad it is.
-    pub grade: Grade,
-    /// The setting, or what else it is about.
-    pub subject: String,
-    /// What it should be.
-    pub expected: String,
-    /// What it is.
-    pub found: String,
-    /// What may happen.
-    pub risk: String,
-    /// What to do.
-    pub remedy: String,
-}
 
 /// Compares a live server with the settings, the worst first; and its version. Reads only; any role may ask.
 ///
@@ -103,9 +87,9 @@ async fn missing_functions(client: &Client, version: &str) -> Result<Vec<Finding
         if !row.try_get::<_, bool>(0)? {
             findings.push(Finding {
                 grade: Grade::Stop,
-                subject: "version".to_owned(),
-                expected: format!("the function {function}"),
-                found: format!("version {version} does not have it"),
+                subject: format!("function {function}"),
+                expected: "there".to_owned(),
+                found: format!("missing (version {version})"),
                 risk: reason.to_owned(),
                 remedy: "Use PostgreSQL 15 or later.".to_owned(),
             });
@@ -170,32 +154,12 @@ fn compare(setting: &Setting, live: &HashMap<String, Live>) -> Option<Finding> {
     if found.source == "session" || found.source == "client" {
         return None;
     }
-    let (grade, expected) = match setting.expect {
-        Expect::Nothing => return None,
-        Expect::Same(grade) => {
-            if found.setting == setting.value {
-                return None;
-            }
-            (grade, setting.value.clone())
-        }
-        Expect::Not(wrong, grade) => {
-            if found.setting != wrong {
-                return None;
-            }
-            (grade, setting.value.clone())
-        }
-        Expect::AtLeast(least, grade) => {
-            let number = found.setting.parse::<u64>().ok()?.saturating_mul(factor(&found.unit));
-            if number >= least {
-                return None;
-            }
-            (grade, setting.value.clone())
-        }
-    };
+    let number = || Some(found.setting.parse::<u64>().ok()?.saturating_mul(factor(&found.unit)));
+    let grade = setting.expect.differs(&found.setting, found.setting == setting.value, number)?;
     Some(Finding {
         grade,
         subject: setting.name.to_owned(),
-        expected,
+        expected: setting.value.clone(),
         found: format!(
             "{}{}",
             found.setting,

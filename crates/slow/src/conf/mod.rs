@@ -5,5 +5,6 @@
 mod check;
 mod settings;
 
-pub use check::{Finding, check, refusals};
-pub use settings::{Expect, Grade, PostgresConf, Section, Setting};
+pub use check::{check, refusals};
+pub use forebay_conf::{Expect, Finding, Grade, Section, Setting};
+pub use settings::PostgresConf;

@@ -15,10 +15,11 @@ use deadpool_postgres::{Manager, ManagerConfig, Pool, PoolError, RecyclingMethod
 use forebay_ledger::ids::Height;
 use forebay_ledger::state::Tip;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Config, IsolationLevel, NoTls, Row, Statement};
+use tokio_postgres::{Config, IsolationLevel, Row, Statement};
 
 use crate::error::{ErrorKind, SlowError};
 use crate::reader::Reads;
+use crate::tls;
 
 pub use accounts::{ForgedBetween, GroupMember, GroupOfAccounts, RichAccount};
 pub use blocks::{BlockFilter, ListedBlock};
@@ -69,9 +70,10 @@ impl ReadPool {
     /// A pool for a role that may read the chain's tables. Connects when the first session is asked for.
     ///
     /// # Errors
-    /// Misuse: options that make no pool.
+    /// Misuse: options that make no pool. Untrusted: the certificates that are to be trusted cannot be read.
     pub fn new(config: &Config, options: PoolOptions) -> Result<Self, SlowError> {
-        let mut config = config.clone();
+        let doing = "making a pool of sessions";
+        let (mut config, encryption) = tls::of_address(config, doing)?;
         config
             .application_name("forebay api")
             .connect_timeout(options.wait_max)
@@ -81,8 +83,8 @@ impl ReadPool {
                  -c idle_in_transaction_session_timeout=60000",
                 options.statement_timeout.as_millis()
             ));
-        let manager =
-            Manager::from_config(config, NoTls, ManagerConfig { recycling_method: RecyclingMethod::Fast });
+        let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+        let manager = Manager::from_config(config, encryption, recycling);
         let pool = Pool::builder(manager)
             .max_size(options.sessions_max.max(1))
             .wait_timeout(Some(options.wait_max))
@@ -90,9 +92,7 @@ impl ReadPool {
             .recycle_timeout(Some(options.wait_max))
             .runtime(Runtime::Tokio1)
             .build()
-            .map_err(|error| {
-                SlowError::new(ErrorKind::Misuse, "making a pool of sessions", error.to_string())
-            })?;
+            .map_err(|error| SlowError::new(ErrorKind::Misuse, doing, error.to_string()))?;
         Ok(Self { pool })
     }
 

@@ -65,7 +65,8 @@ pub async fn take_census_told(
             }
             Err(error) => StoreError::from(error),
         };
-        let passes = matches!(decide(&error), Decision::Retry | Decision::RetrySlowly | Decision::Ask);
+        let passes = !error.is_untrusted()
+            && matches!(decide(&error), Decision::Retry | Decision::RetrySlowly | Decision::Ask);
         if !passes || connect_timeout.is_some_and(|limit| since.elapsed() >= limit) {
             return Err(error);
         }

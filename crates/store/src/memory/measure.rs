@@ -2,7 +2,9 @@
 //!
 //! It goes the way of a restore, under a name of its own (`<chain>.measure`), so what is weighed is what a restore makes.
 
-use forebay_fast::{Calibration, Contents, Expected, FastOptions, FastTier, Footprint, Holder, SERVER_BYTES};
+use forebay_fast::{
+    Calibration, Contents, Expected, FastOptions, FastTier, Footprint, Holder, SERVER_BYTES, measurement_of,
+};
 use forebay_ledger::ids::TransactionId;
 use forebay_slow::{Reads, SlowReader};
 use tokio_postgres::Config;
@@ -15,10 +17,6 @@ const ACCOUNTS: u32 = 131_072;
 const TRANSACTIONS: u64 = 262_144;
 /// Blocks of the sample, newest first; and their payloads, bytes.
 const BLOCKS: u32 = 200;
-/// What is added to the chain's name.
-const SUFFIX: &str = ".measure";
-/// Longest name of a chain in keys.
-const NAME_BYTES_MAX: usize = 64;
 /// Parts that have fewer bytes than this in the sample say nothing.
 const WEIGHT_BYTES_MIN: u64 = 1 << 18;
 
@@ -33,7 +31,7 @@ pub async fn measure(
     chain: &str,
     holder: &Holder,
 ) -> Result<Calibration, StoreError> {
-    let name: String = chain.chars().take(NAME_BYTES_MAX - SUFFIX.len()).chain(SUFFIX.chars()).collect();
+    let name = measurement_of(chain);
     let fast = FastTier::connect(redis_url, &name, FastOptions::default()).await?;
     let owner = fast.owner().await?;
     let epoch = owner.as_ref().map_or(0, |owner| owner.epoch) + 1;

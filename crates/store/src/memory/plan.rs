@@ -41,6 +41,9 @@ const DAY_SECONDS: u64 = 24 * 3600;
 /// Growth is told as "for so many days" up to this.
 const DAYS_MAX: u64 = 36_500;
 
+/// Growth is not counted beyond this: no machine holds it, and sums of its bytes stay numbers.
+const GROWN_MAX: u64 = 1 << 40;
+
 /// Everything that a plan follows from.
 #[derive(Debug, Clone)]
 pub struct PlanInputs<'a> {
@@ -73,6 +76,8 @@ pub struct PlanInputs<'a> {
 pub struct RedisMemory {
     /// Its `maxmemory`; 0: none.
     pub maxmemory_bytes: u64,
+    /// What the operator allows it to use; 0: anything.
+    pub allowed_bytes: u64,
     /// What it takes of the machine now; it is available to itself. 0: it does not run.
     pub resident_bytes: u64,
     /// What it says that it uses now.
@@ -246,7 +251,7 @@ fn contents(inputs: &PlanInputs<'_>, days: u32) -> Contents {
         seconds => u64::try_from(
             u128::from(count) * u128::from(days) * u128::from(DAY_SECONDS) / u128::from(seconds),
         )
-        .unwrap_or(u64::MAX),
+        .map_or(GROWN_MAX, |grown| grown.min(GROWN_MAX)),
     };
     let new_accounts = grown(census.growth.accounts);
     let plain = census.counts.accounts.saturating_sub(census.counts.delegates);
@@ -296,7 +301,7 @@ fn at_limits(inputs: &PlanInputs<'_>) -> Contents {
         0 => 0,
         _ => census.growth.transactions / census.counts.blocks.saturating_sub(1).max(1),
     };
-    let undo_transactions = lag_transactions + kept_undo * density;
+    let undo_transactions = lag_transactions.saturating_add(kept_undo.saturating_mul(density));
     let rounds = |blocks: u64| blocks / u64::from(inputs.delegates_per_round.max(1)) + 1;
     let plain = census.counts.accounts.saturating_sub(census.counts.delegates + census.long_accounts);
     let record = mean(census.inline_record_bytes, plain, 42);
@@ -401,13 +406,19 @@ fn room(inputs: &PlanInputs<'_>) -> u64 {
 fn bounds(inputs: &PlanInputs<'_>, beside_bytes: u64) -> Vec<Bound> {
     let mut bounds = Vec::new();
     let redis = &inputs.redis;
-    if redis.maxmemory_bytes > 0 {
+    let limits = [
+        ("maxmemory", redis.maxmemory_bytes),
+        ("redis_memory_bytes_max", redis.allowed_bytes),
+    ];
+    // The tighter one; both are in what Redis counts as used.
+    let limits = limits.into_iter().filter(|(_, bytes)| *bytes > 0);
+    if let Some((title, limit_bytes)) = limits.min_by_key(|(_, bytes)| *bytes) {
         bounds.push(Bound {
             name: MAXMEMORY,
-            title: "maxmemory, which does not count fragmentation and copies".to_owned(),
-            limit_bytes: redis.maxmemory_bytes,
+            title: format!("{title}, which does not count fragmentation and copies"),
+            limit_bytes,
             others_bytes: 0,
-            available_bytes: redis.maxmemory_bytes.saturating_add(beside_bytes),
+            available_bytes: limit_bytes.saturating_add(beside_bytes),
         });
     }
     let held_back = NODE_BYTES

@@ -2,7 +2,7 @@
 
 use anyhow::Context as _;
 use forebay_ledger::ids::BlockId;
-use tokio_postgres::NoTls;
+use forebay_slow::open_session;
 
 use crate::session::Session;
 
@@ -19,15 +19,13 @@ impl KnownBlocks {
             return Ok(Self(Vec::new()));
         }
         let doing = "asking PostgreSQL which blocks it has";
-        let (client, connection) = session.connections.postgres.connect(NoTls).await.context(doing)?;
-        let task = tokio::spawn(connection);
+        let client = open_session(&session.connections.postgres, doing).await?;
         let rows = client.query("select id from rise.blocks", &[]).await.context(doing)?;
         let mut ids = rows
             .iter()
             .map(|row| Ok(row.try_get::<_, &str>(0)?.parse()?))
             .collect::<anyhow::Result<Vec<BlockId>>>()
             .context(doing)?;
-        task.abort();
         ids.sort_unstable();
         Ok(Self(ids))
     }

@@ -6,7 +6,7 @@ use forebay_store::Progress;
 use indicatif::{HumanCount, ProgressBar};
 use tokio::sync::watch;
 
-use crate::screen::{Screen, Shown, time_left};
+use crate::screen::{REPLAY, REPLAY_OF_A_STREAM, Screen, Shown, time_left};
 
 /// How often the numbers change on a terminal.
 const BAR_INTERVAL: Duration = Duration::from_millis(200);
@@ -36,8 +36,8 @@ impl Meter {
     pub fn new(screen: &Screen, total_bytes: Option<u64>, progress: watch::Receiver<Progress>) -> Self {
         let bar = (screen.shown() == Shown::Bars).then(|| {
             let template = match total_bytes {
-                Some(_) => "   replay {bar:20} {percent:>3}%  {msg}  {eta} left",
-                None => "   replay {spinner} {msg}",
+                Some(_) => REPLAY,
+                None => REPLAY_OF_A_STREAM,
             };
             screen.bar(template, total_bytes)
         });
