@@ -131,7 +131,9 @@ async fn a_server_is_known_by_its_commands_not_by_its_name() {
     let found = findings(&bench).await;
     assert_eq!(shown(&found), [("command FCALL_RO", Grade::Stop), ("command XTRIM", Grade::Stop)]);
     // In a sentence: command XTRIM is missing or renamed (version 7.0.15), not there.
-    assert!(found.iter().all(|f| f.found.starts_with("missing or renamed (version 7") && f.expected == "there"));
+    assert!(
+        found.iter().all(|f| f.found.starts_with("missing or renamed (version 7") && f.expected == "there")
+    );
 }
 
 /// What a node's user lacks, each with what is found; the rest of the server is right.

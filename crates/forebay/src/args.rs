@@ -22,7 +22,9 @@ pub use self::reads::{
     AccountArgs, Attempted, BlockArgs, DelegatesArgs, DumpArgs, Dumped, ForgersArgs, LogArgs, Logged, Tier,
     TransactionArgs, VerifyArgs,
 };
-pub use self::servers::{BackupArgs, MemoryArgs, PostgresConfArgs, RedisConfArgs, RestoreBackupArgs, YoursArgs};
+pub use self::servers::{
+    BackupArgs, MemoryArgs, PostgresConfArgs, RedisConfArgs, RestoreBackupArgs, YoursArgs,
+};
 use crate::{exit, version};
 
 /// Redis in front of PostgreSQL: the data layer of a DPoS blockchain node.

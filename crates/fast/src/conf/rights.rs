@@ -122,7 +122,7 @@ impl Question {
         let words: Vec<&str> = words.split(' ').collect();
         let mut command = Cmd::new();
         for word in &words {
-            command.arg(if *word == KEY { key } else { word });
+            command.arg(if *word == KEY { key } else { *word });
         }
         let name = words.first().copied().unwrap_or_default();
         let subcommand = words.get(1).filter(|_| WITH_SUBCOMMANDS.contains(&name));
@@ -155,30 +155,22 @@ impl FastTier {
             if !missing.opening(&mut connection, &key).await? {
                 return Ok(missing);
             }
-            let load = match self.has_library(&mut connection, &key).await? {
-                // The next start of an empty server needs it.
-                true => Grade::Warn,
-                false => Grade::Stop,
-            };
+            // The next start of an empty server needs it.
+            let load = if has_library(&mut connection, &key).await? { Grade::Warn } else { Grade::Stop };
             missing.asked(&mut connection, questions(self.keys(), load)).await?;
             Ok::<_, RedisError>(missing)
         };
         let missing = asking.await.map_err(|error| FastError::of_connecting(doing, error))?;
         Ok(missing.worst_first())
     }
+}
 
-    /// Whether functions of ours are there. Who may not call them cannot know, and may not load them either.
-    async fn has_library(
-        &self,
-        connection: &mut MultiplexedConnection,
-        key: &str,
-    ) -> Result<bool, RedisError> {
-        let call = Question::of("FCALL_RO forebay_v1_read 4 KEY KEY KEY KEY", key).command;
-        let mut pipeline = Pipeline::with_capacity(1);
-        pipeline.add_command(call);
-        let answers = answers(connection, &pipeline).await?;
-        Ok(!answers.iter().any(|answer| matches!(answer, Value::ServerError(error) if is_no_function(error))))
-    }
+/// Whether functions of ours are there. Who may not call them cannot know, and may not load them either.
+async fn has_library(connection: &mut MultiplexedConnection, key: &str) -> Result<bool, RedisError> {
+    let mut pipeline = Pipeline::with_capacity(1);
+    pipeline.add_command(Question::of("FCALL_RO forebay_v1_read 4 KEY KEY KEY KEY", key).command);
+    let answers = answers(connection, &pipeline).await?;
+    Ok(!answers.iter().any(|answer| matches!(answer, Value::ServerError(error) if is_no_function(error))))
 }
 
 fn is_no_function(error: &redis::ServerError) -> bool {
@@ -308,15 +300,9 @@ fn lacking(answer: &Value, question: &Question) -> Option<String> {
     if error.code() != "NOPERM" {
         return None;
     }
-    let of_command = error.details().is_some_and(|text| text.contains("run the"));
-    match question.right.starts_with('~') {
-        // Of the two the command is asked for by itself.
-        true if of_command => None,
-        true => Some(question.right.clone()),
-        // The keys are asked for by themselves.
-        false if !of_command => None,
-        false => Some(question.right.clone()),
-    }
+    // Of command and keys each is asked for by itself.
+    let is_of_command = error.details().is_some_and(|text| text.contains("run the"));
+    (question.right.starts_with('~') != is_of_command).then(|| question.right.clone())
 }
 
 async fn answers(

@@ -383,7 +383,7 @@ fn watching() -> Section {
                 "latency-monitor-threshold",
                 "100",
                 "Milliseconds: LATENCY LATEST shows what took longer.",
-                warn.clone(),
+                warn,
                 risk,
             ),
             Setting::new(

@@ -59,7 +59,8 @@ fn encrypt_as_we_do(command: &mut Command, config: &Config) {
         return;
     }
     let given = std::env::var_os("SSL_CERT_FILE").map(PathBuf::from);
-    let trusted = given.or_else(|| SYSTEM_CERTIFICATES.map(PathBuf::from).into_iter().find(|file| file.exists()));
+    let trusted =
+        given.or_else(|| SYSTEM_CERTIFICATES.map(PathBuf::from).into_iter().find(|file| file.exists()));
     match trusted {
         Some(file) => command.env("PGSSLMODE", "verify-full").env("PGSSLROOTCERT", file),
         // Our own sessions were refused already where nothing is trusted.

@@ -99,7 +99,12 @@ fn check(common: &Common, output: Output) -> anyhow::Result<i32> {
         }
     }
     let mut told_already = Vec::new();
-    problems.retain(|problem| !told_already.contains(problem) && { told_already.push(problem.clone()); true });
+    problems.retain(|problem| {
+        !told_already.contains(problem) && {
+            told_already.push(problem.clone());
+            true
+        }
+    });
     let ok = problems.is_empty();
     let value = json!({ "ok": ok, "problems": problems, "warnings": warnings });
     output.result(&value, || {
@@ -164,7 +169,9 @@ fn of_no_use(settings: &Settings) -> Vec<String> {
         warnings.push("redis_server: of no use with redis_url, no Redis is started".to_owned());
     }
     if !is_yours && settings.api.postgres_url.is_some() {
-        warnings.push("api.postgres_url: of no use without postgres_url, the private PostgreSQL is asked".to_owned());
+        warnings.push(
+            "api.postgres_url: of no use without postgres_url, the private PostgreSQL is asked".to_owned(),
+        );
     }
     warnings
 }

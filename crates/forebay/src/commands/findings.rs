@@ -20,7 +20,9 @@ pub fn lines(findings: &[Finding]) -> Vec<String> {
     let line = |finding: &Finding| {
         let Finding { subject, found, expected, risk, remedy, .. } = finding;
         let grade = if finding.grade == Grade::Stop { "STOP" } else { "warn" };
-        format!("{grade}  {subject} is {found}, not {expected}\n      risk: {risk}\n      what to do: {remedy}")
+        format!(
+            "{grade}  {subject} is {found}, not {expected}\n      risk: {risk}\n      what to do: {remedy}"
+        )
     };
     findings.iter().map(line).collect()
 }

@@ -59,12 +59,7 @@ fn of_no_use(flag: &str, context: &Context) -> Told {
     )
 }
 
-fn yours(
-    context: &Context,
-    chain: &Chain,
-    plan: &MemoryPlan,
-    args: YoursArgs,
-) -> anyhow::Result<RedisConf> {
+fn yours(context: &Context, chain: &Chain, plan: &MemoryPlan, args: YoursArgs) -> anyhow::Result<RedisConf> {
     let users = match (&args.node_password_file, &args.reader_password_file) {
         (Some(node), Some(reader)) => Some(Users::with_passwords(&password(node)?, &password(reader)?, None)),
         _ => None,

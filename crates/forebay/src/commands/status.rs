@@ -4,6 +4,7 @@ use anyhow::Context as _;
 use forebay_fast::{FastTier, ServerFacts, State};
 use forebay_ledger::ids::Height;
 use forebay_servers::HeldBy;
+use forebay_slow::open_session;
 use indicatif::HumanCount;
 use serde::Serialize;
 use tokio_postgres::Config;

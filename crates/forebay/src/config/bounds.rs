@@ -34,7 +34,10 @@ impl Bounded {
             value if value > most => format!("{name} is {value}, and may be at most {most}"),
             _ => return None,
         };
-        Some(Problem { message, remedy: "Correct the number, or leave the setting out for its default.".to_owned() })
+        Some(Problem {
+            message,
+            remedy: "Correct the number, or leave the setting out for its default.".to_owned(),
+        })
     }
 }
 

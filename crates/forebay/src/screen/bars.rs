@@ -13,7 +13,8 @@ pub const REPLAY: &str = "replay {bar:10} {wide_msg} {eta} left";
 /// The same of a stream.
 pub const REPLAY_OF_A_STREAM: &str = "replay {spinner} {wide_msg}";
 /// Bytes of a file.
-pub const BYTES: &str = "{prefix} {wide_bar} {binary_bytes} of {binary_total_bytes}  {binary_bytes_per_sec}  {eta} left";
+pub const BYTES: &str =
+    "{prefix} {wide_bar} {binary_bytes} of {binary_total_bytes}  {binary_bytes_per_sec}  {eta} left";
 /// Steps: `restore ━━━━╸  3,000 of 9,000  1,000/s  6s left`.
 pub const COUNTED: &str = "{prefix} {wide_bar} {human_pos} of {human_len}  {rate}  {eta} left";
 /// The same of blocks.
@@ -139,10 +140,14 @@ mod tests {
                 let lines = paper.0.lock().unwrap().clone();
                 assert!(lines.iter().any(|line| !line.is_empty()), "{template}");
                 for line in lines {
-                    assert!(line.chars().count() <= COLUMNS.into(), "{} columns: {line}", line.chars().count());
-                    let has_decimals = line.split_whitespace().any(|word| {
-                        word.ends_with("/s") && word.contains('.') && word.len() > "9.9/s".len()
-                    });
+                    assert!(
+                        line.chars().count() <= COLUMNS.into(),
+                        "{} columns: {line}",
+                        line.chars().count()
+                    );
+                    let has_decimals = line
+                        .split_whitespace()
+                        .any(|word| word.ends_with("/s") && word.contains('.') && word.len() > "9.9/s".len());
                     assert!(template == BYTES || !has_decimals, "{line}");
                 }
             }

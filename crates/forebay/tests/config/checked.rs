@@ -147,7 +147,10 @@ fn the_check_and_a_start_refuse_the_same_values() {
         ("[api]\nbody_bytes_max = 0", "api.body_bytes_max must be above 0"),
         ("[api]\nrequest_timeout_seconds = 0", "api.request_timeout_seconds must be above 0"),
         ("[api]\norigins = [\"*\"]", "api.origins: \"*\""),
-        ("[api]\norigins = [\"https://good.example\", \"wallet.example/\"]", "api.origins: \"wallet.example/\""),
+        (
+            "[api]\norigins = [\"https://good.example\", \"wallet.example/\"]",
+            "api.origins: \"wallet.example/\"",
+        ),
         ("[api]\npostgres_url = \"nonsense\"", "api.postgres_url cannot be read"),
         ("[api]\ntls_key = \"/nowhere/key.pem\"", "api.tls_certificates and api.tls_key belong together"),
         ("[api]\ntls_key = \"/nowhere/k\"\ntls_certificates = \"/nowhere/c\"", "/nowhere/c"),
@@ -165,7 +168,8 @@ fn the_check_and_a_start_refuse_the_same_values() {
 
 #[test]
 fn a_broken_rust_log_is_told_by_the_check_too() {
-    let report = with_file("", &["config", "check", "--json"], &[("RUST_LOG", "forebay=loud")]).with_code(3).json();
+    let report =
+        with_file("", &["config", "check", "--json"], &[("RUST_LOG", "forebay=loud")]).with_code(3).json();
     assert!(report["problems"].to_string().contains("RUST_LOG"), "{report}");
     with_file("", &["status"], &[("RUST_LOG", "forebay=loud")]).with_code(3).says("RUST_LOG");
 }
@@ -189,7 +193,8 @@ fn the_check_warns_of_settings_that_say_nothing_with_these_servers() {
     let genesis = place.oracle.join("genesis.json").display().to_string();
     let chain = ["--network", "rise-devnet", "--genesis", &genesis];
     let check = |file: &str| {
-        let report = with_file(file, &[&["config", "check", "--json"][..], &chain].concat(), &[]).with_code(0).json();
+        let report =
+            with_file(file, &[&["config", "check", "--json"][..], &chain].concat(), &[]).with_code(0).json();
         report["warnings"].to_string()
     };
     let yours = "redis_url = \"redis://host\"\npostgres_url = \"host=x\"\n";

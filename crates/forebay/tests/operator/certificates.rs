@@ -54,10 +54,13 @@ impl OverTls {
         let address = own_address();
         certificates(&place.path(""), &address);
         // Encrypted only, as it should be over a network.
-        let hba = place.write("pg_hba.conf", &[
-            "local all all scram-sha-256".to_owned(),
-            format!("hostssl all all {address}/32 scram-sha-256"),
-        ]);
+        let hba = place.write(
+            "pg_hba.conf",
+            &[
+                "local all all scram-sha-256".to_owned(),
+                format!("hostssl all all {address}/32 scram-sha-256"),
+            ],
+        );
         fs::set_permissions(&hba, fs::Permissions::from_mode(0o644)).unwrap();
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let extra = [("listen_addresses", address.clone()), ("hba_file", hba.display().to_string())];
@@ -138,7 +141,10 @@ impl OverTls {
 
     fn postgres(&self, host: &str) -> String {
         let password = self.servers.postgres().password(SUPERUSER).unwrap();
-        format!("host={host} hostaddr={} user={SUPERUSER} password={password} dbname=forebay sslmode=require", self.address)
+        format!(
+            "host={host} hostaddr={} user={SUPERUSER} password={password} dbname=forebay sslmode=require",
+            self.address
+        )
     }
 
     fn postgres_in_the_clear(&self) -> String {
@@ -187,7 +193,10 @@ fn an_untrusted_certificate_of_either_server_is_a_setting_to_be_corrected_and_a_
     }
     // A server that does not speak TLS at all: over a Unix socket PostgreSQL never does.
     let forced = format!("{clear_postgres} sslmode=require");
-    servers.run(&clear_redis, &forced, Some("ca.pem"), &["replay", "-"]).with_code(3).says("does not support TLS");
+    servers
+        .run(&clear_redis, &forced, Some("ca.pem"), &["replay", "-"])
+        .with_code(3)
+        .says("does not support TLS");
 
     let trusted = Some("ca.pem");
     let lines = servers.place.write("blocks.jsonl", &servers.place.blocks()[1..20]);

@@ -288,7 +288,9 @@ fn servers_of_yours_are_planned_for_before_the_first_start() {
 #[test]
 fn what_is_for_a_server_of_yours_is_refused_beside_a_private_one_and_a_check() {
     let Some(place) = Place::new() else { return };
-    for (flag, value) in [("--port", "7000"), ("--bind", "10.0.0.1"), ("--dir", "/x"), ("--socket", "/x/r.sock")] {
+    for (flag, value) in
+        [("--port", "7000"), ("--bind", "10.0.0.1"), ("--dir", "/x"), ("--socket", "/x/r.sock")]
+    {
         let refused = place.run_here(&["redis-conf", flag, value]).with_code(3);
         assert!(refused.stdout.is_empty(), "{}", refused.stdout);
         assert!(
@@ -324,7 +326,8 @@ fn a_user_that_cannot_work_is_named_with_the_right_that_it_lacks() {
     let postgres = yours.servers.postgres().connection_string(SUPERUSER).unwrap();
     let url = format!("{}?user=node&pass=x", yours.servers.redis().redis_url());
     let mut run = |rights: &[&str], command: &[&str]| {
-        let mut words = vec!["SETUSER", "node", "reset", "on", ">x", "~{rise-devnet}:*", "~{rise-devnet.measure}:*"];
+        let mut words =
+            vec!["SETUSER", "node", "reset", "on", ">x", "~{rise-devnet}:*", "~{rise-devnet.measure}:*"];
         words.extend(["+@all"].iter().chain(rights));
         let _: () = redis::cmd("ACL").arg(&words).query(&mut connection).unwrap();
         let mut all = command.to_vec();
@@ -356,7 +359,8 @@ fn a_user_that_cannot_work_is_named_with_the_right_that_it_lacks() {
 
 #[test]
 fn a_missing_command_is_told_in_a_sentence() {
-    let Some(yours) = Yours::start(&[("rename-command", "XREVRANGE other"), ("rename-command", "XTRIM \"\"")], &[])
+    let Some(yours) =
+        Yours::start(&[("rename-command", "XREVRANGE other"), ("rename-command", "XTRIM \"\"")], &[])
     else {
         return;
     };
@@ -391,7 +395,10 @@ fn the_memory_that_you_allow_is_written_planned_with_and_compared() {
     let text = run(plenty, &["redis-conf"]).with_code(0).stdout;
     assert!(text.lines().any(|line| line == "maxmemory 2000000000"), "{text}");
     let text = run(plenty, &["redis-conf", "--check"]).with_code(0).stdout;
-    assert!(text.contains("warn  maxmemory is 0 (no limit), not at most 2000000000 (redis_memory_bytes_max)"), "{text}");
+    assert!(
+        text.contains("warn  maxmemory is 0 (no limit), not at most 2000000000 (redis_memory_bytes_max)"),
+        "{text}"
+    );
     run(plenty, &["replay", "-"]).with_code(0).says("redis_memory_bytes_max");
     // A node plans with it, as if the server had the limit.
     run("12000000", &["replay", "-"]).with_code(9).says("redis_memory_bytes_max");

@@ -121,5 +121,8 @@ fn a_horizon_is_a_hundred_years_at_most() {
     let refused = place.run(&["memory", "--horizon", "36501"]).with_code(2);
     assert!(refused.stderr.contains("36500"), "the bound is told: {}", refused.stderr);
     let far = memory(&place, &["--horizon", "36500"]);
-    assert!(bytes(&far, "neededAtHorizonBytes") >= bytes(&memory(&place, &[]), "neededAtHorizonBytes"), "{far}");
+    assert!(
+        bytes(&far, "neededAtHorizonBytes") >= bytes(&memory(&place, &[]), "neededAtHorizonBytes"),
+        "{far}"
+    );
 }

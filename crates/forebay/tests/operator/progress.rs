@@ -9,7 +9,8 @@ use crate::terminal::{COLUMNS, Terminal, drawn};
 fn bars_fit_the_terminal_and_their_rates_are_round() {
     let place = Place::with_oracle(PathBuf::new());
     let path = |name: &str| place.path(&format!("net/{name}")).display().to_string();
-    let (net, profile, genesis, blocks) = (path(""), path("profile.toml"), path("genesis.json"), path("blocks.jsonl"));
+    let (net, profile, genesis, blocks) =
+        (path(""), path("profile.toml"), path("genesis.json"), path("blocks.jsonl"));
     let all = ["--network", &profile, "--genesis", &genesis];
     for (command, bar) in [
         (

@@ -12,7 +12,18 @@ use crate::units::workspace;
 pub fn generated(place: &Place) -> (PathBuf, PathBuf) {
     let net = place.path("net");
     place
-        .run(&["generate", "--out", net.to_str().unwrap(), "--accounts", "5", "--blocks", "1", "--name", "own", "-q"])
+        .run(&[
+            "generate",
+            "--out",
+            net.to_str().unwrap(),
+            "--accounts",
+            "5",
+            "--blocks",
+            "1",
+            "--name",
+            "own",
+            "-q",
+        ])
         .with_code(0);
     (net.join("profile.toml"), net.join("genesis.json"))
 }
@@ -137,7 +148,8 @@ fn linters_are_installed_in_versions_that_are_written_down_and_missing_ones_fail
     for folder in ["scripts", ".ci", "packaging/lib", "packaging/docker"] {
         fs::create_dir_all(checkout.path().join(folder)).unwrap();
     }
-    fs::copy(workspace().join("scripts/check-packaging"), checkout.path().join("scripts/check-packaging")).unwrap();
+    fs::copy(workspace().join("scripts/check-packaging"), checkout.path().join("scripts/check-packaging"))
+        .unwrap();
     let programs = checkout.path().join("programs");
     fs::create_dir(&programs).unwrap();
     fs::write(programs.join("shellcheck"), "#!/bin/sh\n").unwrap();
@@ -157,7 +169,10 @@ fn linters_are_installed_in_versions_that_are_written_down_and_missing_ones_fail
         (ran.status.code(), String::from_utf8_lossy(&[ran.stdout, ran.stderr].concat()).into_owned())
     };
     let (code, said) = run("");
-    assert!(code == Some(0) && said.contains("SKIPPED Dockerfile") && said.contains("--checks installs"), "{said}");
+    assert!(
+        code == Some(0) && said.contains("SKIPPED Dockerfile") && said.contains("--checks installs"),
+        "{said}"
+    );
     let (code, said) = run("true");
     assert!(code == Some(1) && said.contains("hadolint is missing") && !said.contains("SKIPPED"), "{said}");
 }

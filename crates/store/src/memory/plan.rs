@@ -406,10 +406,7 @@ fn room(inputs: &PlanInputs<'_>) -> u64 {
 fn bounds(inputs: &PlanInputs<'_>, beside_bytes: u64) -> Vec<Bound> {
     let mut bounds = Vec::new();
     let redis = &inputs.redis;
-    let limits = [
-        ("maxmemory", redis.maxmemory_bytes),
-        ("redis_memory_bytes_max", redis.allowed_bytes),
-    ];
+    let limits = [("maxmemory", redis.maxmemory_bytes), ("redis_memory_bytes_max", redis.allowed_bytes)];
     // The tighter one; both are in what Redis counts as used.
     let limits = limits.into_iter().filter(|(_, bytes)| *bytes > 0);
     if let Some((title, limit_bytes)) = limits.min_by_key(|(_, bytes)| *bytes) {
