@@ -33,11 +33,16 @@ pub(super) fn style(template: &str) -> ProgressStyle {
         })
 }
 
-/// `1,235/s`; below ten with one decimal: `0.4/s`.
+/// Rates above it are no measurement: nothing has taken any time yet.
+const RATE_MAX: f64 = 999_999_999.0;
+
+/// `1,235/s`; below ten with one decimal: `0.4/s`. Fourteen characters at most.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "rates for people")]
 pub fn rate(per_second: f64) -> String {
     if per_second > 0.0 && per_second < 9.95 {
         format!("{per_second:.1}/s")
+    } else if per_second > RATE_MAX {
+        format!(">{}/s", HumanCount(RATE_MAX as u64))
     } else {
         format!("{}/s", HumanCount(per_second.round() as u64))
     }
@@ -62,7 +67,7 @@ mod tests {
             (9.94, "9.9/s"),
             (9.96, "10/s"),
             (1_234.567_8, "1,235/s"),
-            (f64::INFINITY, "18,446,744,073,709,551,615/s"),
+            (f64::INFINITY, ">999,999,999/s"),
             (f64::NAN, "0/s"),
         ] {
             assert_eq!(rate(per_second), shown);

@@ -130,7 +130,7 @@ fn a_password_of_a_later_place_wins_over_a_file_of_an_earlier_one() {
 fn the_check_and_a_start_refuse_the_same_values() {
     for (file, wrong) in [
         ("log = \"forebay=loud\"", "the log filter \"forebay=loud\""),
-        ("drain_seconds = 18446744073709551615", "drain_seconds"),
+        ("drain_seconds = 9223372036854775807", "drain_seconds"),
         ("write_log_files_max = 0", "write_log_files_max must be above 0"),
         ("postgres_prefix = \"\"", "postgres_prefix"),
         ("redis_url = \"host:6379\"\npostgres_url = \"host=/nowhere\"", "redis_url cannot be read"),
@@ -176,7 +176,7 @@ fn a_broken_rust_log_is_told_by_the_check_too() {
 
 #[test]
 fn the_check_tells_every_problem_of_a_file_once() {
-    let file = "log = \"=,=\"\ndrain_seconds = 18446744073709551615\n[limits]\nlag_bytes_max = 0\n[api]\norigins = [\"*\"]";
+    let file = "log = \"=,=\"\ndrain_seconds = 9223372036854775807\n[limits]\nlag_bytes_max = 0\n[api]\norigins = [\"*\"]";
     let report = with_file(file, &["config", "check", "--json"], &[]).with_code(3).json();
     let problems = report["problems"].as_array().unwrap();
     // And that the data directory knows no network.

@@ -58,7 +58,7 @@ impl OverTls {
             "pg_hba.conf",
             &[
                 "local all all scram-sha-256".to_owned(),
-                format!("hostssl all all {address}/32 scram-sha-256"),
+                "hostssl all all 127.0.0.0/8 scram-sha-256".to_owned(),
             ],
         );
         fs::set_permissions(&hba, fs::Permissions::from_mode(0o644)).unwrap();
