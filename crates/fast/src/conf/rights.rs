@@ -297,7 +297,13 @@ impl Missing {
 /// The right that a refusal asks for. Any other refusal (full memory, a replica) is none of rights.
 fn lacking(answer: &Value, question: &Question) -> Option<String> {
     let Value::ServerError(error) = answer else { return None };
-    if error.code() != "NOPERM" {
+    // To EXEC Redis says it behind another word.
+    let is_of_rights = match error.code() {
+        "NOPERM" => true,
+        "EXECABORT" => error.details().is_some_and(|text| text.contains("NOPERM")),
+        _ => false,
+    };
+    if !is_of_rights {
         return None;
     }
     // Of command and keys each is asked for by itself.
