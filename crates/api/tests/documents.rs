@@ -1,7 +1,4 @@
 //! The OpenAPI document says what is served, and what is served keeps to HTTP's manners.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
-mod support;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -10,7 +7,8 @@ use forebay_api::Api;
 use forebay_testkit::chain::{NOW, OracleChain};
 use forebay_testkit::node::Bench;
 use serde_json::Value;
-use support::Served;
+
+use crate::support::Served;
 
 fn references(value: &Value, found: &mut BTreeSet<String>) {
     match value {

@@ -1,8 +1,5 @@
 //! A tier is away, or behind: what can be answered is, what cannot says why, nothing wrong is said, and all is well again
 //! when the tier is back, without a restart of the API.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
-mod support;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,7 +10,8 @@ use forebay_testkit::chain::{NOW, OracleChain};
 use forebay_testkit::node::{Bench, TestNode};
 use forebay_testkit::proxy::{Direction, Endpoint, Flow, Proxy};
 use serde_json::{Value, json};
-use support::{Served, at, reader, tier_options, until};
+
+use crate::support::{Served, at, reader, tier_options, until};
 
 /// An API that reaches both servers through proxies.
 struct Faulty {
@@ -89,7 +87,7 @@ const LISTS: [&str; 5] = [
 async fn tier_of(served: &Served, path: &str) -> (u16, Option<String>, Value) {
     let response = served.get(path).await;
     let tier = response.headers().get("x-forebay-tier").map(|tier| tier.to_str().unwrap().to_owned());
-    let (status, body) = support::body_of(response).await;
+    let (status, body) = crate::support::body_of(response).await;
     (status, tier, body)
 }
 
@@ -175,7 +173,7 @@ async fn a_request_waits_for_its_height_and_not_for_ever() {
     let ask = |path: &str, height: &str| {
         let request =
             served.client.get(format!("{}{path}", served.url)).header("x-forebay-wait-height", height);
-        async move { support::body_of(request.send().await.unwrap()).await }
+        async move { crate::support::body_of(request.send().await.unwrap()).await }
     };
     for path in ["/api/blocks/getHeight", "/api/blocks?limit=1"] {
         assert_eq!(ask(path, "151").await.0, 200);

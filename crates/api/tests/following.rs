@@ -1,7 +1,4 @@
 //! Events: every operation once, in order, over both kinds of streams; resumed from any place, across a restart.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
-mod support;
 
 use std::sync::Arc;
 
@@ -9,7 +6,8 @@ use forebay_testkit::chain::{NOW, OracleChain};
 use forebay_testkit::node::Bench;
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
-use support::Served;
+
+use crate::support::Served;
 
 /// A stream of server-sent events that is read event by event.
 struct Stream {

@@ -1,7 +1,4 @@
 //! Hostile input gets an answer in the family's form or a plain refusal, never a 500, and the server goes on.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
-mod support;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,8 +9,9 @@ use forebay_testkit::node::{Bench, TestNode};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::Value;
-use support::Served;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use crate::support::Served;
 
 const TOKEN: &str = "t";
 
@@ -134,7 +132,7 @@ fn random_requests_are_answered_or_refused() {
                 reqwest::Url::parse(&format!("{}{}", served.url, path.replace("{id}", "x"))).unwrap();
             url.query_pairs_mut().extend_pairs(&query);
             let (status, body) = runtime.block_on(async {
-                support::body_of(served.client.get(url.clone()).send().await.unwrap()).await
+                crate::support::body_of(served.client.get(url.clone()).send().await.unwrap()).await
             });
             check(url.as_str(), status, &body);
             Ok(())
@@ -154,7 +152,7 @@ fn random_requests_are_answered_or_refused() {
             let request = served.client.post(format!("{}/v1/blocks", served.url)).bearer_auth(TOKEN);
             let request = request.header("content-type", kind).body(body.clone());
             let (status, answer) =
-                runtime.block_on(async { support::body_of(request.send().await.unwrap()).await });
+                runtime.block_on(async { crate::support::body_of(request.send().await.unwrap()).await });
             check(&format!("{body:?}"), status, &answer);
             Ok(())
         })

@@ -1,7 +1,4 @@
 //! Listening: TLS, an end in order, clients that never finish what they say.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
-mod support;
 
 use std::process::Command;
 use std::sync::Arc;
@@ -12,9 +9,10 @@ use forebay_testkit::chain::{NOW, OracleChain};
 use forebay_testkit::node::{Bench, TestNode};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
-use support::{Served, api, tier_options};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+
+use crate::support::{Served, api, tier_options};
 
 const ASK: &[u8] = b"GET /api/blocks/getHeight HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
 
@@ -92,16 +90,19 @@ async fn an_end_lets_requests_under_way_be_answered_and_takes_no_more() {
         .header("x-forebay-wait-height", "2")
         .send();
     let waiting = tokio::spawn(waiting);
-    support::until("the one request is under way", || async {
+    crate::support::until("the one request is under way", || async {
         served.json("/api/blocks/getEpoch").await.0 == 503
     })
     .await;
     let address = served.url.strip_prefix("http://").unwrap().to_owned();
     let stopping = tokio::spawn(served.server.take().unwrap().stop());
-    support::until("nobody listens any more", || async { TcpStream::connect(&address).await.is_err() }).await;
+    crate::support::until("nobody listens any more", || async {
+        TcpStream::connect(&address).await.is_err()
+    })
+    .await;
     assert!(!waiting.is_finished());
     node.apply_all(&chain.blocks[..1]).await;
-    let (status, body) = support::body_of(waiting.await.unwrap().unwrap()).await;
+    let (status, body) = crate::support::body_of(waiting.await.unwrap().unwrap()).await;
     assert_eq!((status, &body["height"]), (200, &serde_json::json!(2)), "{body}");
     stopping.await.unwrap();
 }

@@ -1,11 +1,8 @@
 //! The reference node's 250 answers, from a chain that was replayed through a node, from the node after a restart, and from
 //! an API that has no node beside it.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-mod support;
-
-use support::oracle_answers::{self, Known, OracleAnswer};
-use support::{Served, oracle_at_its_end};
+use crate::support::oracle_answers::{self, Known, OracleAnswer};
+use crate::support::{Served, oracle_at_its_end};
 
 /// Asks all of them; what differs. Each answer that a tier gave says which, at height 420.
 async fn differences(served: &Served, answers: &[OracleAnswer]) -> Vec<String> {
@@ -17,7 +14,7 @@ async fn differences(served: &Served, answers: &[OracleAnswer]) -> Vec<String> {
             assert_eq!(height, "420", "{}", expected.path);
             assert!(response.headers().contains_key("x-forebay-tier"));
         }
-        let (status, body) = support::body_of(response).await;
+        let (status, body) = crate::support::body_of(response).await;
         found.extend(oracle_answers::difference(expected, status, &body, &known, true));
     }
     found

@@ -1,7 +1,4 @@
 //! Blocks in and out over HTTP: accepted, durable, refused with a reason, twice the same, and only by those who may.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
-mod support;
 
 use std::sync::Arc;
 
@@ -13,8 +10,9 @@ use forebay_testkit::chain::{NOW, OracleChain};
 use forebay_testkit::node::{Bench, TestNode};
 use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};
-use support::{Served, api, body_of, tier_options};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use crate::support::{Served, api, body_of, tier_options};
 
 const TOKEN: &str = "a token that nobody guesses";
 

@@ -1,5 +1,4 @@
 //! Records come back as they were written, and bytes that we did not write are refused without a panic.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use forebay_fast::{
     AccountRecord, INLINE_BYTES_MAX, decode_account, decode_block, decode_closer, decode_round_block,

@@ -1,16 +1,14 @@
 //! A check of a live server finds each wrong setting, and tells what stops from what warns.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
-mod common;
 
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 
-use common::Bench;
 use forebay_fast::conf::{Expect, Finding, Grade, Place, RedisConf, Tls};
 use forebay_fast::{FastOptions, FastTier};
 use forebay_servers::testing::{TestOptions, TestServers};
+
+use crate::common::Bench;
 
 fn conf() -> RedisConf {
     RedisConf {

@@ -1,9 +1,5 @@
 //! A server that is started with the file that is printed: it fits, its users may what they need, and it loads what it wrote.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-mod common;
-
-use common::holder;
 use forebay_fast::conf::{ADMIN_USER, Place, READER_USER, RedisConf, Users};
 use forebay_fast::{Expected, FastOptions, FastTier, Position, RestoredHead};
 use forebay_ledger::account::Account;
@@ -11,6 +7,8 @@ use forebay_ledger::ids::Address;
 use forebay_servers::RedisServer;
 use forebay_servers::testing::{TestOptions, TestServers};
 use redis::aio::MultiplexedConnection;
+
+use crate::common::holder;
 
 /// A private server with the whole file; its users' passwords are their names.
 struct FromFile {

@@ -1,11 +1,9 @@
 //! The transaction index page by page: everything once, at the point in history that it belongs to.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-mod common;
-
-use common::{Bench, Chain, EPOCH, holder, next_position, oracle_chain, start_fence};
 use forebay_fast::{FastErrorKind, FastTier, OutboxEntry, Position};
 use forebay_ledger::ids::{Height, TransactionId};
+
+use crate::common::{Bench, Chain, EPOCH, holder, next_position, oracle_chain, start_fence};
 
 /// All pages, and the positions that they were read at.
 async fn pages(tier: &FastTier, buckets_max: u64) -> (Vec<(TransactionId, Height)>, Vec<Position>) {

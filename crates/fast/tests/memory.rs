@@ -1,14 +1,12 @@
 //! The memory that a chain needs is known before it is loaded.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-mod common;
-
-use common::{Bench, EPOCH, holder};
 use forebay_fast::{Calibration, Contents, Expected, Footprint, RestoredHead};
 use forebay_ledger::account::Account;
 use forebay_ledger::ids::{Address, TransactionId};
 use forebay_ledger::keys::PublicKey;
 use sha2::{Digest, Sha256};
+
+use crate::common::{Bench, EPOCH, holder};
 
 /// Spread as real ids are, so that buckets fill as unevenly as real ones.
 fn spread(number: u64) -> [u8; 32] {

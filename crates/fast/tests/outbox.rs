@@ -1,11 +1,9 @@
 //! The outbox: in order, checked, trimmed together with what only it refers to.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-mod common;
-
-use common::{Bench, EPOCH, next_position, oracle_chain, start_fence};
 use forebay_fast::{Durable, FastErrorKind, Fence, Operation, OutboxEntry, OutboxRange, Position, Trim};
 use forebay_ledger::ids::BlockId;
+
+use crate::common::{Bench, EPOCH, next_position, oracle_chain, start_fence};
 
 #[tokio::test]
 async fn entries_and_bodies_come_back_in_order() {

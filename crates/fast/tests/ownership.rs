@@ -1,10 +1,8 @@
 //! One owner: every change checks the epoch in the same atomic call.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-mod common;
-
-use common::{Bench, EPOCH, holder, next_entry, oracle_chain, start_fence};
 use forebay_fast::{Expected, FastErrorKind, Position, RestoredHead, State, Trim};
+
+use crate::common::{Bench, EPOCH, holder, next_entry, oracle_chain, start_fence};
 
 #[tokio::test]
 async fn of_two_that_claim_at_once_exactly_one_wins() {

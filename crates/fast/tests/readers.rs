@@ -1,15 +1,13 @@
 //! Readers: an answer with its point in history, or an error; never something from an empty or older store.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
-mod common;
 
 use std::time::Duration;
 
-use common::{Bench, EPOCH, next_entry, oracle_chain, start_fence};
 use forebay_fast::{FastErrorKind, FastOptions, FastTier, Fence, Position, RankedBy};
 use forebay_ledger::ids::{Address, BlockId, TransactionId};
 use forebay_ledger::state::Needs;
 use forebay_servers::testing::{TestOptions, TestServers};
+
+use crate::common::{Bench, EPOCH, next_entry, oracle_chain, start_fence};
 
 async fn every_read(tier: &FastTier) -> Vec<FastErrorKind> {
     let needs = Needs { accounts: vec![Address(1)], ..Needs::default() };
@@ -35,7 +33,7 @@ async fn every_read(tier: &FastTier) -> Vec<FastErrorKind> {
 async fn no_read_is_answered_unless_the_chain_is_ready() {
     let bench = Bench::new().await;
     assert_eq!(every_read(&bench.tier).await, [FastErrorKind::NotReady; 13], "empty");
-    bench.tier.claim(None, EPOCH, &common::holder()).await.unwrap();
+    bench.tier.claim(None, EPOCH, &crate::common::holder()).await.unwrap();
     bench.restore_empty().await;
     assert_eq!(bench.tier.account(Address(1)).await.unwrap().value, None);
     assert_eq!(bench.tier.round_state().await.unwrap().value, None);
@@ -151,7 +149,7 @@ async fn a_redis_that_went_away_is_unavailable_and_comes_back_known_as_another_r
         TestServers::with(TestOptions { postgres: false, ..TestOptions::default() }).await.unwrap();
     let url = servers.redis().redis_url();
     let tier = FastTier::connect(&url, "test", FastOptions::default()).await.unwrap();
-    tier.claim(None, 1, &common::holder()).await.unwrap();
+    tier.claim(None, 1, &crate::common::holder()).await.unwrap();
     let before = tier.server_facts().await.unwrap();
     assert!(before.problems().is_empty(), "{:?}", before.problems());
     assert_eq!(before.listpack_value_bytes_max, Some(64));

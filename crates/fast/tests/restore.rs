@@ -1,14 +1,12 @@
 //! Clean and restore: the loaded chain is the chain, and goes on.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-mod common;
-
-use common::{Bench, Chain, EPOCH, oracle_chain, start_fence};
 use forebay_fast::{Expected, FastErrorKind, Fence, Position, RestoredHead, State};
 use forebay_ledger::account::{Account, Delegate};
 use forebay_ledger::ids::{Address, Height, TransactionId};
 use forebay_ledger::keys::PublicKey;
 use forebay_ledger::state::StateView;
+
+use crate::common::{Bench, Chain, EPOCH, oracle_chain, start_fence};
 
 fn transactions(chain: &Chain) -> Vec<(TransactionId, Height)> {
     let of_block = |applied: &forebay_ledger::apply::Applied| {
@@ -144,7 +142,7 @@ async fn a_writer_that_knew_the_old_buckets_writes_into_the_new_ones() {
 #[tokio::test]
 async fn large_loads_keep_names_rankings_and_counts() {
     let bench = Bench::new().await;
-    bench.tier.claim(None, EPOCH, &common::holder()).await.unwrap();
+    bench.tier.claim(None, EPOCH, &crate::common::holder()).await.unwrap();
     bench.tier.begin_clean(EPOCH).await.unwrap();
     let count = 30_000u64;
     let mut restore =

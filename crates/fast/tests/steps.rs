@@ -1,9 +1,5 @@
 //! A block is one atomic step: all of it or nothing, and back again without a trace.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-mod common;
-
-use common::{Bench, EPOCH, holder, next_entry, next_position, oracle_chain, start_fence};
 use forebay_fast::{
     AccountRecord, FastError, FastErrorKind, Fence, Operation, OutboxEntry, Position, RankedBy, RewindTarget,
     State, Trim,
@@ -14,6 +10,8 @@ use forebay_ledger::memory::MemoryState;
 use forebay_ledger::state::{Needs, StateView};
 use forebay_ledger::verify::needs;
 use futures_util::future::join_all;
+
+use crate::common::{Bench, EPOCH, holder, next_entry, next_position, oracle_chain, start_fence};
 
 /// Redis says the same as the ledger's own state, whatever is asked.
 async fn assert_same_state(bench: &Bench, state: &MemoryState) {

@@ -1,14 +1,12 @@
 //! `rediss://`: the server's certificate is checked against those that the operating system trusts.
 #![cfg(feature = "tls")]
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
-mod common;
 
 use std::path::Path;
 use std::process::Command;
 
-use common::{Bench, holder};
 use forebay_fast::{FastErrorKind, FastOptions, FastTier};
+
+use crate::common::{Bench, holder};
 
 const ADDRESS: &str = "FOREBAY_TEST_TLS_ADDRESS";
 

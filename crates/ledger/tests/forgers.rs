@@ -1,5 +1,4 @@
 //! Forger lists of every network and chain of the oracle, from the reference node's own state at the round's start.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

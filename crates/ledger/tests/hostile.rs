@@ -1,5 +1,4 @@
 //! Codecs round-trip, and bytes that mean harm are errors that name a field, never a panic.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use forebay_ledger::block::Block;
 use forebay_ledger::crypto::Checker;

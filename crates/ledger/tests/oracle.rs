@@ -1,5 +1,4 @@
 //! The reference node's own chain, block by block: the state must be its state at every height that it dumped.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,4 @@
 //! The second generation's power: the historical runtime's bits, everywhere.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};

@@ -1,5 +1,4 @@
 //! The ledger's verdict on a signature is libsodium's own, for good, bad and hostile ones.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::collections::HashSet;
 use std::path::PathBuf;

@@ -217,15 +217,18 @@ impl SlowError {
     pub fn remedy(&self) -> &'static str {
         self.kind.remedy()
     }
+
+    /// What was being done and what went wrong, for a caller with a remedy of its own.
+    #[must_use]
+    pub fn without_remedy(&self) -> String {
+        let code = self.sqlstate.as_ref().map_or_else(String::new, |code| format!(" ({code})"));
+        format!("{}: {}{code}", self.doing, self.message)
+    }
 }
 
 impl fmt::Display for SlowError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.doing, self.message)?;
-        if let Some(code) = &self.sqlstate {
-            write!(f, " ({code})")?;
-        }
-        write!(f, "; {}", self.remedy())
+        write!(f, "{}; {}", self.without_remedy(), self.remedy())
     }
 }
 

@@ -1,5 +1,4 @@
 //! A check of a live PostgreSQL finds each wrong setting, and what can lose a commit stops.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};

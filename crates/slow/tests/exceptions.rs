@@ -1,7 +1,4 @@
 //! What a network's exceptions allow, and only that.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
-mod support;
 
 use std::sync::Arc;
 
@@ -12,9 +9,10 @@ use forebay_ledger::state::StateView;
 use forebay_ledger::transaction::Asset;
 use forebay_slow::setup::ChainParameters;
 use forebay_slow::{BlockRow, SlowError, SlowOperation, SlowReader};
-use support::Database;
-use support::chain::{Chain, apply, take_back};
-use support::dump::everything;
+
+use crate::support::Database;
+use crate::support::chain::{Chain, apply, take_back};
+use crate::support::dump::everything;
 
 async fn accounts(database: &Database) -> Vec<Account> {
     let reader = SlowReader::connect(&database.writer()).await.unwrap();

@@ -1,11 +1,9 @@
 //! Who may do what: the program's role can change blocks, transactions and the position, and nothing else.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-mod support;
-
-use support::Database;
-use support::chain::{Chain, apply};
 use tokio_postgres::Client;
+
+use crate::support::Database;
+use crate::support::chain::{Chain, apply};
 
 async fn refused(client: &Client, sql: &str) {
     let error = client.batch_execute(sql).await.expect_err(sql);

@@ -1,7 +1,4 @@
 //! Lists walk indexes: on large tables none of the usual ones reads all of them.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
-mod support;
 
 use std::time::Duration;
 
@@ -10,9 +7,10 @@ use forebay_ledger::keys::PublicKey;
 use forebay_slow::lists::{
     BlockFilter, Condition, Lists, PoolOptions, ReadPool, TransactionFilter, TransactionOrder,
 };
-use support::Database;
-use support::chain::{Chain, apply};
 use tokio_postgres::Client;
+
+use crate::support::Database;
+use crate::support::chain::{Chain, apply};
 
 /// Transactions of the oracle's first three blocks, below the filler.
 const OF_THE_ORACLE: u32 = 75;

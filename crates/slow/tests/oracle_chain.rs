@@ -1,8 +1,5 @@
 //! The chains that the reference node produced, through the triggers: the same state at every height it dumped, whatever
 //! the batches.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
-mod support;
 
 use forebay_ledger::json::parse_block;
 use forebay_ledger::memory::MemoryState;
@@ -10,9 +7,10 @@ use forebay_ledger::profile::NetworkProfile;
 use forebay_ledger::state::StateView;
 use forebay_slow::setup::ChainParameters;
 use forebay_slow::{BlockRow, SlowOperation};
-use support::Database;
-use support::chain::{Chain, apply, dumped_heights, load_json};
-use support::dump::{Leftovers, differences, everything};
+
+use crate::support::Database;
+use crate::support::chain::{Chain, apply, dumped_heights, load_json};
+use crate::support::dump::{Leftovers, differences, everything};
 
 async fn every_dumped_height(chain: &Chain, batch: usize) {
     let database = Database::new(&chain.parameters()).await;

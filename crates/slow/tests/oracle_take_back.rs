@@ -1,15 +1,13 @@
 //! Taking blocks back and applying the oracle's forks: exactly the state that the chain has at the height, and nothing of
 //! the branch that is gone.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
-mod support;
 
 use std::collections::BTreeMap;
 
 use forebay_slow::SlowOperation;
-use support::Database;
-use support::chain::{Chain, apply, dumped_heights, load_json, take_back};
-use support::dump::{Leftovers, differences, everything};
+
+use crate::support::Database;
+use crate::support::chain::{Chain, apply, dumped_heights, load_json, take_back};
+use crate::support::dump::{Leftovers, differences, everything};
 
 async fn down_through_every_dumped_height(chain: &Chain) {
     let database = Database::new(&chain.parameters()).await;

@@ -1,14 +1,12 @@
 //! What is read back is what was given in, and what the ledger has.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
-mod support;
 
 use forebay_ledger::account::Account;
 use forebay_ledger::ids::{Address, TransactionId};
 use forebay_ledger::state::StateView;
 use forebay_slow::{SlowError, SlowReader};
-use support::Database;
-use support::chain::{Chain, apply};
+
+use crate::support::Database;
+use crate::support::chain::{Chain, apply};
 
 #[tokio::test]
 async fn blocks_and_transactions_come_back_as_they_were_given() {

@@ -1,7 +1,4 @@
 //! What the triggers refuse, whoever inserts; and that a refusal leaves everything as it was.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
-mod support;
 
 use std::sync::Arc;
 
@@ -9,10 +6,11 @@ use forebay_ledger::block::Block;
 use forebay_ledger::ids::BlockId;
 use forebay_ledger::keys::Hash;
 use forebay_slow::{BlockRow, ErrorKind, SlowOperation};
-use support::Database;
-use support::chain::{Chain, apply};
-use support::dump::everything;
 use tokio_postgres::Client;
+
+use crate::support::Database;
+use crate::support::chain::{Chain, apply};
+use crate::support::dump::everything;
 
 fn changed(row: &BlockRow, change: impl FnOnce(&mut Block)) -> BlockRow {
     let mut block = (*row.block).clone();
@@ -160,7 +158,7 @@ async fn rows_that_are_written_past_the_program_are_refused_too() {
     assert_eq!(refused_with(&admin, "truncate forebay.transactions").await, "FB002");
     assert!(before == everything(&admin).await);
 
-    support::chain::take_back(&mut writer, 200).await;
+    crate::support::chain::take_back(&mut writer, 200).await;
     let crossing = format!(
         "{}; insert into forebay.transactions select * from kept_transactions; \
          insert into forebay.blocks select * from kept_blocks",

@@ -1,15 +1,13 @@
 //! The round-end vote function against the reference node's numbers with at least 200 blocks and sums over 2^53.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
-mod support;
 
 use std::collections::BTreeMap;
 
 use forebay_ledger::ids::Address;
 use forebay_ledger::keys::PublicKey;
 use serde_json::Value;
-use support::Database;
-use support::chain::{Chain, load_json};
+
+use crate::support::Database;
+use crate::support::chain::{Chain, load_json};
 
 fn number(row: &Value, column: &str) -> i64 {
     row[column].as_str().map_or_else(|| row[column].as_i64(), |text| text.parse().ok()).unwrap()

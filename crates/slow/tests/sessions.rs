@@ -1,15 +1,13 @@
 //! Setting up, taking over, and answers that get lost.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
-mod support;
 
 use std::time::Duration;
 
 use forebay_slow::setup::{ChainParameters, Names, migrate, prepare};
 use forebay_slow::{ErrorKind, SlowWriter, WriterOptions};
-use support::Database;
-use support::chain::{Chain, apply, load_json};
-use support::dump::{Leftovers, differences, everything};
+
+use crate::support::Database;
+use crate::support::chain::{Chain, apply, load_json};
+use crate::support::dump::{Leftovers, differences, everything};
 
 #[tokio::test]
 async fn setting_up_twice_changes_nothing_and_another_chain_is_refused() {
@@ -266,7 +264,7 @@ async fn an_administrator_that_is_no_superuser_can_set_up() {
     let mut someone = database.superuser();
     someone.user("someone").password("known").dbname("postgres");
     for _ in 0..2 {
-        prepare(&someone, &database.names, &support::passwords()).await.unwrap();
+        prepare(&someone, &database.names, &crate::support::passwords()).await.unwrap();
         migrate(&someone, &database.names, &chain.parameters()).await.unwrap();
     }
     apply(&mut database.writing().await, &chain.appends(1..=3), 2).await;

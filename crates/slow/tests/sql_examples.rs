@@ -1,13 +1,11 @@
 //! docs/sql.md: every example runs as the reader and finds something; balances at heights are those of the oracle's dumps.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
-mod support;
 
 use std::collections::BTreeMap;
 
-use support::Database;
-use support::chain::{Chain, apply, load_json};
 use tokio_postgres::Client;
+
+use crate::support::Database;
+use crate::support::chain::{Chain, apply, load_json};
 
 const PAGE: &str = include_str!("../../../docs/sql.md");
 

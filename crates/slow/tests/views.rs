@@ -1,12 +1,10 @@
 //! The views of schema `rise`: the names, types and values that RISE tools know.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
-mod support;
 
 use serde_json::{Value, json};
-use support::Database;
-use support::chain::{Chain, apply, oracle};
-use support::dump::rows;
+
+use crate::support::Database;
+use crate::support::chain::{Chain, apply, oracle};
+use crate::support::dump::rows;
 
 /// The reference node's tables (the oracle's TABLES.md): `v` varchar with its length, `i` integer, `s` smallint, `b` bigint,
 /// `x` bytea, `t` text.

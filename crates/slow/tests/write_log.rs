@@ -1,7 +1,4 @@
 //! The write log: what was committed stands in it, operation by operation, and nothing else.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
-mod support;
 
 use std::time::{Duration, SystemTime};
 
@@ -9,8 +6,9 @@ use forebay_ledger::ids::Height;
 use forebay_slow::{
     BlockRow, LoggedOperation, OperationFilter, OperationKind, SlowOperation, SlowReader, SlowWriter,
 };
-use support::Database;
-use support::chain::{Chain, apply};
+
+use crate::support::Database;
+use crate::support::chain::{Chain, apply};
 
 const ALL: OperationFilter =
     OperationFilter { from_seq: None, to_seq: None, height: None, since: None, kind: None, limit: u32::MAX };

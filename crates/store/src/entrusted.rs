@@ -38,9 +38,7 @@ pub async fn keeps_commits(config: &Config) -> Result<(), StoreError> {
 /// Configuration: they are on two. PostgreSQL's.
 pub async fn lead_to_one_server(setup: &Setup, writer: &Config) -> Result<(), StoreError> {
     match identity(writer).await {
-        Err(error)
-            if matches!(error.kind(), SlowErrorKind::Permission | SlowErrorKind::WrongDatabase) =>
-        {
+        Err(error) if matches!(error.kind(), SlowErrorKind::Permission | SlowErrorKind::WrongDatabase) => {
             Ok(())
         }
         Err(error) => Err(error.into()),
@@ -56,9 +54,7 @@ pub(crate) async fn lead_to_one_database(setup: &Setup, writer: &Config) -> Resu
     let mut admin = setup.admin.clone();
     admin.dbname(&setup.names.database);
     let theirs = match identity(writer).await {
-        Err(error)
-            if matches!(error.kind(), SlowErrorKind::Permission | SlowErrorKind::WrongDatabase) =>
-        {
+        Err(error) if matches!(error.kind(), SlowErrorKind::Permission | SlowErrorKind::WrongDatabase) => {
             return Err(StoreError::Configuration {
                 problem: format!(
                     "the administrator has made role {} and database {}, and the writer's address is refused: {error}",

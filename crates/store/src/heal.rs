@@ -159,9 +159,13 @@ impl Owner {
             return Err(error);
         }
         if since.elapsed() > self.options.limits.no_progress_max {
-            let tier = if matches!(error, StoreError::Fast(_)) { Tier::Fast } else { Tier::Slow };
-            let (waited_s, cause) = (since.elapsed().as_secs(), error.to_string());
-            return Err(StoreError::Away { tier, waited_s, cause });
+            let (tier, cause) = match &error {
+                StoreError::Slow(error) => (Tier::Slow, error.without_remedy()),
+                StoreError::Fast(error) => (Tier::Fast, error.to_string()),
+                // Nothing else passes by itself.
+                _ => return Err(error),
+            };
+            return Err(StoreError::Away { tier, waited_s: since.elapsed().as_secs(), cause });
         }
         tracing::warn!(%error, "trying again");
         let pause = async {

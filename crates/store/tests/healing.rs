@@ -1,5 +1,4 @@
 //! A tier loses something under a running node; the guard stops a node that is too far behind.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::path::Path;
 use std::process::Command;

@@ -1,5 +1,4 @@
 //! What bounds Redis: the machine, control groups of both versions, `maxmemory`; and what follows for the plan.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::fs;
 use std::path::Path;

@@ -1,5 +1,4 @@
 //! The memory plan is within a tenth of what Redis uses after the load, for chains of very different size.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -137,7 +136,7 @@ async fn a_plan_that_was_calibrated_on_the_server_in_use_is_as_close() {
     assert_within_a_tenth(&plan, used);
 }
 
-/// `cargo test -p forebay-store --release --test memory_plan -- --ignored --nocapture`: some minutes, 5 GB of disk.
+/// `cargo test -p forebay-store --release --test all -- --ignored --nocapture two_million`: some minutes, 5 GB of disk.
 #[tokio::test]
 #[ignore = "takes minutes"]
 async fn two_million_accounts_take_what_was_planned() {

@@ -1,6 +1,5 @@
 //! Redis fills up under a running node: writers are slowed before it refuses, nothing is half done, and blocks can be taken
 //! back.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,6 +1,5 @@
 //! A tier is replaced by an older copy of itself at a moment that leaves little to go by: right after a start, a heal or
 //! a rewind, before a start, or after another node took over.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -1,5 +1,4 @@
 //! The reference node's chain through both tiers: at every height that it dumped, Redis and PostgreSQL hold its state.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use forebay_ledger::block::Block;
 use forebay_store::StoreError;

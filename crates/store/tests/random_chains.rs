@@ -1,9 +1,8 @@
 //! Random chains with all types of transactions, forks, take-backs over round ends and restarts: Redis, PostgreSQL, the
 //! generator's own state and the state derived from scratch are the same.
 //!
-//! More cases: `PROPTEST_CASES=100 cargo test -p forebay-store --test random_chains`. A failure prints the smallest plan
+//! More cases: `PROPTEST_CASES=100 cargo test -p forebay-store random_chains`. A failure prints the smallest plan
 //! that fails; proptest keeps its seed.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::sync::Arc;
 

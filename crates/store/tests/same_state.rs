@@ -1,5 +1,4 @@
 //! The state depends on the chain and on nothing else: not on batch sizes, restarts, or who computed it.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

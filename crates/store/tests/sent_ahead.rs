@@ -1,5 +1,4 @@
 //! Many blocks handed over at once: their steps overlap, and nothing else may show it.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use forebay_ledger::block::Block;
 use forebay_servers::RedisProfile;

@@ -1,5 +1,4 @@
 //! `verify` finds what was tampered with in either tier, and names it.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use forebay_store::verify::{Finding, Tier, Verification};
 use forebay_testkit::chain::OracleChain;

@@ -130,7 +130,8 @@ pub async fn run(
         None => false,
     };
     if is_server_gone {
-        let message = format!("PostgreSQL went away while {name} was working; it ended with {status}: {said}");
+        let message =
+            format!("PostgreSQL went away while {name} was working; it ended with {status}: {said}");
         let remedy = "Nothing was changed. See why the server stopped (its log), and try again.";
         return Err(Told::new(Exit::Unavailable, "postgres", message, remedy).into());
     }

@@ -143,13 +143,17 @@ async fn measure_alone(context: &Context, chain: &Chain, postgres: Option<&Confi
     let home = &context.home;
     let _lock = home.lock(&command_words(MEASURING))?;
     let servers = home.private_servers().await?;
-    let redis = servers.start_redis().await?;
+    // One that runs goes on, and ends with whoever has it.
+    let (redis, is_ours) = match servers.running_redis().await? {
+        Some(redis) => (redis, false),
+        None => (servers.start_redis().await?, true),
+    };
     let outcome = async {
         let fast = connect_fast(&redis.redis_url(), chain, home.settings.connect_timeout()).await?;
         measure_on(context, &redis.redis_url(), chain, postgres, &fast).await
     }
     .await;
-    if !redis.is_adopted() {
+    if is_ours {
         servers.stop_redis().await.context("stopping Redis after the measurement")?;
     }
     outcome

@@ -283,7 +283,11 @@ fn a_deep_take_back_without_postgres_ends_with_the_code_of_a_server_that_is_away
     let ended = node.ended().with_code(4);
     for told in [answer["error"]["message"].as_str().unwrap(), ended.stderr.lines().last().unwrap()] {
         assert_eq!(told.matches("PostgreSQL was away for").count(), 1, "{told}");
-        assert_eq!(told.matches("stopped").count(), told.matches("the node stopped by itself").count(), "{told}");
+        assert_eq!(
+            told.matches("stopped").count(),
+            told.matches("the node stopped by itself").count(),
+            "{told}"
+        );
     }
     drop(away);
     // Nothing was done, and nothing is lost.

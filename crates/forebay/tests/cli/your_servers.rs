@@ -7,7 +7,9 @@ use crate::support::Place;
 fn servers_of_yours_are_set_up_used_and_left_running() {
     let Some(place) = Place::new() else { return };
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let servers = runtime.block_on(TestServers::with(TestOptions { postgres_fsync: true, ..TestOptions::default() })).unwrap();
+    let servers = runtime
+        .block_on(TestServers::with(TestOptions { postgres_fsync: true, ..TestOptions::default() }))
+        .unwrap();
     let redis = servers.redis().redis_url();
     let admin = servers.postgres().connection_string(SUPERUSER).unwrap();
     let socket = servers.postgres().socket_dir().to_str().unwrap().to_owned();

@@ -77,7 +77,9 @@ fn secrets_of_the_environment_and_of_files_are_not_shown_either() {
 fn a_password_file_opens_redis_and_a_wrong_one_does_not() {
     let Some(place) = Place::new() else { return };
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let servers = runtime.block_on(TestServers::with(TestOptions { postgres_fsync: true, ..TestOptions::default() })).unwrap();
+    let servers = runtime
+        .block_on(TestServers::with(TestOptions { postgres_fsync: true, ..TestOptions::default() }))
+        .unwrap();
     let admin = servers.redis().redis_url();
     let mut connection = redis::Client::open(admin.as_str()).unwrap().get_connection().unwrap();
     let _: () = redis::cmd("ACL")

@@ -40,8 +40,7 @@ impl HeldUp {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let waits =
-            "select count(*) from pg_locks where not granted and relation = 'rise.held_up'::regclass";
+        let waits = "select count(*) from pg_locks where not granted and relation = 'rise.held_up'::regclass";
         until("pg_dump waits for the table", || {
             let row = self.runtime.block_on(self.admin.query_one(waits, &[])).unwrap();
             row.get::<_, i64>(0) > 0

@@ -170,7 +170,9 @@ fn postgres_without_fsync_or_full_pages_is_refused() {
         assert!(text.contains(&format!("STOP  {setting} is off, not on")), "{text}");
         let refused = yours.run(&["replay", "-", "--json"]).with_code(3);
         assert_eq!(refused.json()["error"]["kind"], "configuration");
-        refused.says(&format!("{setting} is off, not on")).says(&format!("alter system set {setting} = 'on'"));
+        refused
+            .says(&format!("{setting} is off, not on"))
+            .says(&format!("alter system set {setting} = 'on'"));
         let made = "select from pg_roles where rolname = 'forebay_owner'";
         assert!(yours.sql(made).is_empty(), "nothing was done");
     }

@@ -1,4 +1,4 @@
-//! The documents name tests that are there.
+//! The documents name tests that are there, and every file of tests is part of a program.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -43,4 +43,28 @@ fn tests_that_the_documents_name_exist() {
         "of {} tests these are not there: {missing:#?}",
         named.len()
     );
+}
+
+#[test]
+fn every_file_of_tests_is_a_module_of_its_program() {
+    let crates = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut programs = 0;
+    for entry in fs::read_dir(crates).unwrap() {
+        let folder = entry.unwrap().path().join("tests");
+        let Ok(program) = fs::read_to_string(folder.join("main.rs")) else { continue };
+        programs += 1;
+        for entry in fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_stem().unwrap().to_str().unwrap();
+            let is_file = path.extension().is_some_and(|extension| extension == "rs") && name != "main";
+            // A file that nobody names would not be compiled, and nobody would notice.
+            assert!(
+                !is_file || program.lines().any(|line| line == format!("mod {name};")),
+                "{} is not in {}",
+                path.display(),
+                folder.join("main.rs").display()
+            );
+        }
+    }
+    assert!(programs >= 5, "{programs}");
 }

@@ -15,7 +15,9 @@ pub struct Yours {
 impl Yours {
     pub fn start() -> Self {
         let runtime = Runtime::new().unwrap();
-        let servers = runtime.block_on(TestServers::with(TestOptions { postgres_fsync: true, ..TestOptions::default() })).unwrap();
+        let servers = runtime
+            .block_on(TestServers::with(TestOptions { postgres_fsync: true, ..TestOptions::default() }))
+            .unwrap();
         Self { runtime, servers }
     }
 

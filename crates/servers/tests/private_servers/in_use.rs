@@ -48,7 +48,8 @@ async fn a_postgres_started_for_reads_ends_with_the_last_reader() {
 }
 
 #[tokio::test]
-async fn a_node_that_comes_meanwhile_keeps_the_postgres_that_readers_started_and_leaves_it_to_them_at_its_end() {
+async fn a_node_that_comes_meanwhile_keeps_the_postgres_that_readers_started_and_leaves_it_to_them_at_its_end()
+ {
     let place = Place::new().await;
     let (node, reader) = (place.open("a").await, place.open("a").await);
     let (postgres, first) = reader.start_postgres_in_use().await.unwrap();
