@@ -8,4 +8,5 @@ mod hostile;
 mod listening;
 mod oracle_answers;
 mod support;
+mod under_load;
 mod writing;

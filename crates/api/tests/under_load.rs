@@ -1,8 +1,5 @@
 //! Answers while blocks come and are taken back, and while Redis is killed: each is the ledger's at its height, none is
 //! older than its question, and no block is answered after its take-back was acknowledged.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
-mod support;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -17,7 +14,8 @@ use forebay_ledger::state::StateView as _;
 use forebay_testkit::chain::{NOW, OracleChain};
 use forebay_testkit::node::{Bench, TestNode};
 use serde_json::Value;
-use support::{Served, tier_options};
+
+use crate::support::{Served, tier_options};
 
 const READERS: usize = 16;
 
@@ -124,7 +122,7 @@ impl Reader {
         let header = |name: &str| Some(response.headers().get(name)?.to_str().unwrap().to_owned());
         let (tier, height) = (header("x-forebay-tier"), header("x-forebay-height"));
         let etag = header("etag");
-        let (status, body) = support::body_of(response).await;
+        let (status, body) = crate::support::body_of(response).await;
         if status == 503 && self.redis == Redis::ComesAndGoes {
             return None;
         }
@@ -301,7 +299,7 @@ async fn every_answer_is_right_while_redis_is_killed_and_restored() {
         fast += reader.await.unwrap();
     }
     assert!(fast > 100, "{fast}");
-    support::until("Redis answers again", || async {
+    crate::support::until("Redis answers again", || async {
         reader.served.get("/api/blocks/getHeight").await.headers()["x-forebay-tier"] == "fast"
     })
     .await;

@@ -11,5 +11,6 @@ mod outbox;
 mod ownership;
 mod readers;
 mod restore;
+mod shared_reads;
 mod steps;
 mod tls;

@@ -1,15 +1,11 @@
 //! Single reads share calls, and nobody notices: each has its own answer, never one that is older than its question,
 //! whoever else asks, gives up, or asks for what is damaged.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
-mod common;
 
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use common::{Bench, Chain, EPOCH, holder, next_position, oracle_chain, start_fence};
 use forebay_fast::{FastErrorKind, FastOptions, FastTier, Fence, InChain, OutboxEntry, SharedCalls};
 use forebay_ledger::account::Account;
 use forebay_ledger::ids::{Address, BlockId};
@@ -17,6 +13,8 @@ use forebay_ledger::memory::MemoryState;
 use forebay_ledger::state::StateView as _;
 use forebay_servers::testing::{TestOptions, TestServers};
 use futures_util::future::join_all;
+
+use crate::common::{Bench, Chain, EPOCH, holder, next_position, oracle_chain, start_fence};
 
 async fn at_its_end(height: usize) -> Option<(Bench, Chain)> {
     let chain = oracle_chain(height)?;
