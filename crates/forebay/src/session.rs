@@ -151,7 +151,7 @@ impl Session {
     ///
     /// # Errors
     /// As [`stop`](Self::stop).
-    pub async fn stop_within(self, drain_max: Duration) -> anyhow::Result<Stopped> {
+    pub async fn stop_within(mut self, drain_max: Duration) -> anyhow::Result<Stopped> {
         service_manager().stopping("draining what is accepted to PostgreSQL");
         service_manager()
             .patiently(async {
@@ -159,7 +159,9 @@ impl Session {
                 let node = self.node.watch();
                 let left = move || node.borrow().lag_operations as u64;
                 let screen = self.screen.clone();
-                screen.while_counting_down("draining to PostgreSQL", left, self.wind_up()).await
+                let ending = self.running.ended();
+                let ended = screen.while_counting_down("draining to PostgreSQL", left, ending).await;
+                self.wind_up(ended).await
             })
             .await
     }
@@ -180,8 +182,8 @@ impl Session {
         }
     }
 
-    async fn wind_up(mut self) -> anyhow::Result<Stopped> {
-        let ended = self.running.ended().await;
+    /// The node has ended: what belongs to it ends, too, and private servers are stopped.
+    async fn wind_up(self, ended: Result<Stopped, StoreError>) -> anyhow::Result<Stopped> {
         // What ends from now on is to end.
         self.keeper.end().await;
         self.observed.ended();
@@ -306,7 +308,8 @@ pub async fn stop_if_nothing_is_lost(servers: &PrivateServers, screen: &Screen) 
 
 /// Stops private servers, or leaves that to those who read from them.
 async fn stop_private(servers: &PrivateServers, screen: &Screen) -> anyhow::Result<()> {
-    if !servers.stop_unless_in_use().await.context("stopping the private servers")? {
+    let doing = "stopping the private servers";
+    if !screen.while_long(doing, servers.stop_unless_in_use()).await.context(doing)? {
         screen.say("other commands still read from the private servers: the last of them stops these");
     }
     Ok(())
