@@ -137,7 +137,11 @@ mod tests {
                 let target = ProgressDrawTarget::term_like(Box::new(paper.clone()));
                 let bar = ProgressBar::with_draw_target(Some(total), target)
                     .with_style(style(template))
-                    .with_prefix("draining to PostgreSQL")
+                    .with_prefix(if [BLOCKS, ROWS].contains(&template) {
+                        "comparing"
+                    } else {
+                        "draining to PostgreSQL"
+                    })
                     .with_message(message)
                     .with_elapsed(Duration::from_secs(40 * 3600));
                 bar.set_position(done);
