@@ -5,7 +5,7 @@
 //! buckets, [`Restore`] loads, and [`Restore::finish`] checks the counts and lets readers in. Every chunk is refused
 //! unless the epoch holds the chain. A crash in any phase is answered by starting again with `begin_clean`.
 //!
-//! Redis works on a chunk while the next is read: what was handed over is written by a [`Loader`].
+//! Redis works on a chunk while the next is read: what was handed over is written by `loader.rs`.
 
 use std::collections::{BTreeMap, HashMap};
 
