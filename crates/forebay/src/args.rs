@@ -8,6 +8,7 @@ mod node;
 mod program;
 mod reads;
 mod servers;
+mod since;
 
 use std::path::PathBuf;
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use forebay_servers::{
     Binaries, DataDirLock, HeldBy, PostgresOptions, PostgresServer, PrivateServers, RedisOptions,
-    RedisProfile, RedisServer, SUPERUSER, ServersOptions,
+    RedisProfile, RedisServer, SUPERUSER, ServersOptions, Timeouts,
 };
 use forebay_slow::setup::{Names, Passwords};
 use forebay_store::Setup;
@@ -119,6 +119,14 @@ impl Home {
     /// # Errors
     /// The data directory cannot be used.
     pub async fn private_servers(&self) -> anyhow::Result<PrivateServers> {
+        self.private_servers_for(Timeouts::default().lock).await
+    }
+
+    /// The same, for somebody who waits no longer than this for another program that starts or stops them.
+    ///
+    /// # Errors
+    /// The data directory cannot be used.
+    pub async fn private_servers_for(&self, lock_max: Duration) -> anyhow::Result<PrivateServers> {
         let names = self.names();
         let settings = &self.settings;
         let options = ServersOptions {
@@ -138,6 +146,7 @@ impl Home {
                 ..PostgresOptions::default()
             },
             binaries: self.binaries(),
+            timeouts: Timeouts { lock: lock_max, ..Timeouts::default() },
             ..ServersOptions::new(settings.data_dir.clone())
         };
         Ok(PrivateServers::open(options).await?)

@@ -281,6 +281,17 @@ impl Reporter {
         })
     }
 
+    /// The node has ended; private servers are being stopped.
+    pub fn stopping(&self) {
+        self.write(&NodeReport {
+            pid: std::process::id(),
+            written_unix_ms: unix_ms(),
+            phase: Phase::Stopping.name().to_owned(),
+            limits: self.limits,
+            ..NodeReport::default()
+        });
+    }
+
     /// Removes the file.
     pub fn ended(&self) {
         // One that stays is not believed.

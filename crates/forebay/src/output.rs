@@ -3,6 +3,7 @@
 use std::io::{self, Write as _};
 
 use forebay_ledger::profile::NetworkProfile;
+use indicatif::HumanCount;
 use serde::Serialize;
 use serde_json::json;
 
@@ -39,6 +40,12 @@ pub fn print(line: &str) -> anyhow::Result<()> {
 #[derive(Debug, thiserror::Error)]
 #[error("writing to stdout")]
 pub struct StdoutFailed(#[source] pub io::Error);
+
+/// `1 block`, `2,000 blocks`.
+pub fn counted(count: u64, one: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{} {one}{plural}", HumanCount(count))
+}
 
 /// Lines of name and value, the values below each other.
 pub fn table(lines: &[(&str, String)]) -> String {

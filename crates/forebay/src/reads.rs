@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use forebay_fast::{At, FastError, FastErrorKind, FastOptions, FastTier, State};
 use forebay_ledger::ids::Height;
-use forebay_servers::{HeldBy, InUse, PostgresServer, PrivateServers, RedisServer};
+use forebay_servers::{HeldBy, InUse, PostgresServer, PrivateServers, ServersError};
 use forebay_slow::setup::Names;
 use forebay_slow::{ErrorKind as SlowErrorKind, SlowReader};
 use serde::Serialize;
@@ -20,6 +20,8 @@ use crate::chain::Chain;
 use crate::exit::{Exit, Told};
 use crate::home::{Brought, Home, private_writer};
 use crate::screen::Screen;
+use crate::session::interrupted;
+use crate::signals::Signals;
 
 /// Pause between two looks at a server that is not there yet.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
@@ -44,6 +46,8 @@ pub struct Reads {
     pub holder: Option<HeldBy>,
     /// Redis, if it has the chain.
     pub fast: Option<FastTier>,
+    /// Why it is not known what Redis has, where Redis should be.
+    pub redis_silence: Option<String>,
     postgres: Postgres,
     connect_timeout: Duration,
     screen: Screen,
@@ -59,21 +63,28 @@ enum Postgres {
     OfNode { servers: Box<PrivateServers>, names: Names },
 }
 
-/// Whether Redis is asked.
+/// What is wanted of the servers.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Redis {
-    Asked,
-    NotAsked,
+pub enum Look {
+    /// Redis if the chain in it is ready, and PostgreSQL.
+    Ready,
+    /// The same, whatever state the chain in Redis is in.
+    AnyState,
+    /// PostgreSQL alone, for what only it has.
+    Slow,
 }
 
 impl Reads {
-    /// Finds the servers; starts PostgreSQL if they are private and no node runs.
+    /// Finds the servers; starts PostgreSQL if they are private and no node runs. [`close`](Self::close) it in any case. A
+    /// signal ends the wait for a node's servers.
     ///
     /// # Errors
-    /// Configuration, unavailable.
-    pub async fn open(home: &Home, screen: &Screen) -> anyhow::Result<Self> {
-        let mut reads = Self::open_in_any_state(home, screen).await?;
-        if let Some(fast) = &reads.fast {
+    /// Configuration, unavailable, interrupted.
+    pub async fn open(home: &Home, look: Look, screen: &Screen, signals: &Signals) -> anyhow::Result<Self> {
+        let mut reads = Self::find(home, screen, signals, look).await?;
+        if look == Look::Ready
+            && let Some(fast) = &reads.fast
+        {
             let state = match fast.head().await {
                 Ok(head) => head.state,
                 Err(error) => {
@@ -89,46 +100,27 @@ impl Reads {
         Ok(reads)
     }
 
-    /// The same, and keeps Redis even if the chain in it is not ready.
-    ///
-    /// # Errors
-    /// Configuration, unavailable.
-    pub async fn open_in_any_state(home: &Home, screen: &Screen) -> anyhow::Result<Self> {
-        Self::find(home, screen, Redis::Asked).await
-    }
-
-    /// PostgreSQL alone, for what only it has.
-    ///
-    /// # Errors
-    /// Configuration, unavailable.
-    pub async fn open_slow(home: &Home, screen: &Screen) -> anyhow::Result<Self> {
-        Self::find(home, screen, Redis::NotAsked).await
-    }
-
-    async fn find(home: &Home, screen: &Screen, redis: Redis) -> anyhow::Result<Self> {
+    async fn find(home: &Home, screen: &Screen, signals: &Signals, look: Look) -> anyhow::Result<Self> {
         let chain = Chain::load(&home.settings)?;
         let holder = home.holder()?;
         let connect_timeout = home.settings.connect_timeout();
+        let asks_redis = look != Look::Slow;
         let (fast, postgres, in_use) = match &home.brought {
             Brought::Yours(connections) => {
-                let fast = match redis {
-                    Redis::Asked => {
-                        fast_tier(&connections.redis_url, &chain, connect_timeout, screen).await?
-                    }
-                    Redis::NotAsked => None,
+                let fast = match asks_redis {
+                    true => fast_tier(&connections.redis_url, &chain, connect_timeout, screen).await?,
+                    false => Found::default(),
                 };
                 (fast, Postgres::At(Box::new(connections.postgres.clone())), None)
             }
             Brought::Private if holder.is_some() => {
-                let servers = home.private_servers().await?;
-                let in_use = servers.in_use().await?;
-                let fast = match redis {
-                    Redis::Asked => fast_of_node(&servers, &chain, connect_timeout, screen).await,
-                    Redis::NotAsked => Ok(None),
+                let servers = home.private_servers_for(connect_timeout).await?;
+                let of_node = of_node(&servers, &chain, connect_timeout, screen, look);
+                let (fast, in_use) = tokio::select! {
+                    found = of_node => found?,
+                    () = signals.asked() => return Err(interrupted("while waiting for the node's servers")),
                 };
-                let (fast, in_use) = or_leave(fast, in_use).await?;
-                let postgres = Postgres::OfNode { servers: Box::new(servers), names: home.names() };
-                (fast, postgres, Some(in_use))
+                (fast, Postgres::OfNode { servers: Box::new(servers), names: home.names() }, in_use)
             }
             Brought::Private => {
                 if !home.has_private_data() {
@@ -137,10 +129,12 @@ impl Reads {
                 let (server, in_use) = home.private_servers().await?.start_postgres_in_use().await?;
                 let (writer, in_use) = or_leave(home.private_writer(&server), in_use).await?;
                 screen.say("no node is running here: PostgreSQL alone was started to answer");
-                (None, Postgres::At(Box::new(writer)), Some(in_use))
+                (Found::default(), Postgres::At(Box::new(writer)), Some(in_use))
             }
         };
-        Ok(Self { chain, holder, fast, postgres, connect_timeout, screen: screen.clone(), in_use })
+        let Found { fast, silence } = fast;
+        let (screen, redis_silence) = (screen.clone(), silence);
+        Ok(Self { chain, holder, fast, redis_silence, postgres, connect_timeout, screen, in_use })
     }
 
     /// A note for people, on stderr.
@@ -159,8 +153,15 @@ impl Reads {
     /// PostgreSQL does not stop.
     pub async fn close(self) -> anyhow::Result<()> {
         match self.in_use {
-            Some(in_use) => in_use.leave().await.context("stopping private servers after the read"),
             None => Ok(()),
+            Some(in_use) => match in_use.leave().await {
+                // What was left to us is in the file: it is done by whoever leaves next.
+                Err(busy @ ServersError::LockBusy(_)) => {
+                    self.screen.say(format!("not stopped after the read: {busy}"));
+                    Ok(())
+                }
+                left => left.context("stopping private servers after the read"),
+            },
         }
     }
 
@@ -284,18 +285,20 @@ pub async fn connect_fast(url: &str, chain: &Chain, limit: Duration) -> Result<F
     }
 }
 
+/// Redis, as far as it was found.
+#[derive(Default)]
+struct Found {
+    fast: Option<FastTier>,
+    silence: Option<String>,
+}
+
 /// Redis, if it can be reached; else a note for people, and PostgreSQL answers.
-async fn fast_tier(
-    url: &str,
-    chain: &Chain,
-    limit: Duration,
-    screen: &Screen,
-) -> anyhow::Result<Option<FastTier>> {
+async fn fast_tier(url: &str, chain: &Chain, limit: Duration, screen: &Screen) -> anyhow::Result<Found> {
     match connect_fast(url, chain, limit).await {
-        Ok(fast) => Ok(Some(fast)),
+        Ok(fast) => Ok(Found { fast: Some(fast), silence: None }),
         Err(error) if may_ask_postgres(&error) => {
             screen.say(format!("PostgreSQL answers: {error}"));
-            Ok(None)
+            Ok(Found { fast: None, silence: Some("does not answer".to_owned()) })
         }
         Err(error) => Err(error.into()),
     }
@@ -322,31 +325,44 @@ async fn running_postgres(servers: &PrivateServers, limit: Duration) -> anyhow::
     }
 }
 
-/// The Redis of a node, if it answers; else a note for people.
-async fn running_redis(
+/// What a node's private servers can be asked. `status` says what it can even of servers that cannot be read from.
+async fn of_node(
     servers: &PrivateServers,
+    chain: &Chain,
     limit: Duration,
     screen: &Screen,
-) -> anyhow::Result<Option<RedisServer>> {
-    match within("the node's Redis", limit, servers.running_redis()).await {
-        Ok(found) => Ok(found?),
-        Err(silence) => {
-            screen.say(format!("PostgreSQL answers: {silence:#}"));
-            Ok(None)
+    look: Look,
+) -> anyhow::Result<(Found, Option<InUse>)> {
+    let in_use = match servers.in_use().await {
+        Ok(in_use) => in_use,
+        Err(busy @ ServersError::LockBusy(_)) if look == Look::AnyState => {
+            screen.say(busy.to_string());
+            return Ok((Found { fast: None, silence: Some("being started or stopped".to_owned()) }, None));
         }
-    }
+        Err(error) => return Err(error.into()),
+    };
+    let fast = match look {
+        Look::Slow => Ok(Found::default()),
+        Look::Ready | Look::AnyState => fast_of_node(servers, chain, limit, screen).await,
+    };
+    or_leave(fast, in_use).await.map(|(fast, in_use)| (fast, Some(in_use)))
 }
 
-/// Redis of a node, as far as it can be asked.
+/// Redis of a node, as far as it can be asked; else a note for people.
 async fn fast_of_node(
     servers: &PrivateServers,
     chain: &Chain,
     limit: Duration,
     screen: &Screen,
-) -> anyhow::Result<Option<FastTier>> {
-    match running_redis(servers, limit, screen).await? {
-        Some(redis) => fast_tier(&redis.redis_url(), chain, limit, screen).await,
-        None => Ok(None),
+) -> anyhow::Result<Found> {
+    match within("the node's Redis", limit, servers.running_redis()).await {
+        Ok(Ok(Some(redis))) => fast_tier(&redis.redis_url(), chain, limit, screen).await,
+        Ok(Ok(None)) => Ok(Found::default()),
+        Ok(Err(error)) => Err(error.into()),
+        Err(silence) => {
+            screen.say(format!("PostgreSQL answers: {silence:#}"));
+            Ok(Found { fast: None, silence: Some("does not answer".to_owned()) })
+        }
     }
 }
 

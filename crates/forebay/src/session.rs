@@ -24,6 +24,9 @@ use crate::screen::Screen;
 use crate::servers_by_plan::servers_by_plan;
 use crate::signals::Signals;
 
+/// How long Redis is waited for at an end.
+const ANSWER_MAX: Duration = Duration::from_secs(10);
+
 /// A running node of ours.
 pub struct Session {
     /// The node.
@@ -119,12 +122,13 @@ impl Session {
             }),
             Err(error) => {
                 observed.ended();
-                reporter.ended();
+                reporter.stopping();
                 if let Some(servers) = &private
                     && let Err(another) = stop_if_nothing_is_lost(servers, screen).await
                 {
                     tracing::warn!(error = format!("{another:#}"), "the private servers did not stop");
                 }
+                reporter.ended();
                 Err(error)
             }
         }
@@ -188,22 +192,36 @@ impl Session {
         self.keeper.end().await;
         self.observed.ended();
         self.reporting.abort();
-        self.reporter.ended();
-        let stopped = of_end(ended, "the node stopped")?;
-        if stopped.left_in_outbox > 0 {
-            self.screen.always(format!(
-                "{} operations are accepted and not in PostgreSQL yet; the next start brings them there",
-                stopped.left_in_outbox
-            ));
-        }
-        match &self.private {
-            None => {}
-            Some(servers) if stopped.left_in_outbox > 0 => {
-                stop_if_nothing_is_lost(servers, &self.screen).await?
+        // Its last report may be on the way.
+        let _ = self.reporting.await;
+        self.reporter.stopping();
+        let stopped = match of_end(ended, "the node stopped") {
+            Ok(stopped) => {
+                servers_after(&stopped, self.private.as_ref(), &self.screen).await.map(|()| stopped)
             }
-            Some(servers) => stop_private(servers, &self.screen).await?,
-        }
-        Ok(stopped)
+            Err(error) => Err(error),
+        };
+        self.reporter.ended();
+        stopped
+    }
+}
+
+/// The servers of a node that has ended in order.
+async fn servers_after(
+    stopped: &Stopped,
+    private: Option<&PrivateServers>,
+    screen: &Screen,
+) -> anyhow::Result<()> {
+    if stopped.left_in_outbox > 0 {
+        screen.always(format!(
+            "{} operations are accepted and not in PostgreSQL yet; the next start brings them there",
+            stopped.left_in_outbox
+        ));
+    }
+    match private {
+        None => Ok(()),
+        Some(servers) if stopped.left_in_outbox > 0 => stop_if_nothing_is_lost(servers, screen).await,
+        Some(servers) => stop_private(servers, screen).await,
     }
 }
 
@@ -296,7 +314,17 @@ fn open_write_log(home: &Home) -> anyhow::Result<Option<Arc<WriteLog>>> {
 /// # Errors
 /// They do not stop.
 pub async fn stop_if_nothing_is_lost(servers: &PrivateServers, screen: &Screen) -> anyhow::Result<()> {
-    let redis = servers.running_redis().await?;
+    let looking = tokio::time::timeout(ANSWER_MAX, servers.running_redis());
+    let redis = match screen.while_long("asking Redis whether it keeps what it has", looking).await {
+        Ok(found) => found?,
+        Err(_) => {
+            screen.warn_always(format!(
+                "the private servers go on: Redis has not answered for {} s, and may hold what PostgreSQL lacks",
+                ANSWER_MAX.as_secs()
+            ));
+            return Ok(());
+        }
+    };
     if redis.is_some_and(|redis| redis.profile() == RedisProfile::Volatile) {
         screen.warn_always(
             "the private servers go on: this Redis keeps nothing on disk, and may hold what PostgreSQL lacks",

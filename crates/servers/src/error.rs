@@ -166,8 +166,7 @@ pub enum ServersError {
     },
     /// A server did not end in time.
     #[error(
-        "{server} (process {pid}) did not stop within {waited_s} s; it is still working on it. Wait, then try again; \
-         its log is {}", log_path.display()
+        "{server} (process {pid}) did not stop within {waited_s} s; {}; its log is {}", still(*halted, *pid), log_path.display()
     )]
     StopTimeout {
         /// Which server.
@@ -176,6 +175,8 @@ pub enum ServersError {
         pid: u32,
         /// Seconds we waited.
         waited_s: u64,
+        /// Somebody has halted the process (SIGSTOP): it cannot stop.
+        halted: bool,
         /// Where the server logs.
         log_path: PathBuf,
     },
@@ -241,6 +242,15 @@ impl ServersError {
     pub(crate) fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_path_buf();
         move |source| Self::Io { doing, path, source }
+    }
+}
+
+fn still(halted: bool, pid: u32) -> String {
+    match halted {
+        true => {
+            format!("its process was halted by a signal. Let it go on (`kill -CONT {pid}`), then try again")
+        }
+        false => "it is still working on it. Wait, then try again".to_owned(),
     }
 }
 

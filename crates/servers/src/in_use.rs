@@ -12,7 +12,7 @@ use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use tokio::time::Instant;
 
 use crate::error::{Server, ServersError};
-use crate::lock::HeldBy;
+use crate::lock::LockFile;
 use crate::process::POLL;
 use crate::servers::{Home, PrivateServers};
 
@@ -29,14 +29,17 @@ impl InUse {
     pub(crate) async fn enter(servers: &PrivateServers) -> Result<Self, ServersError> {
         let home = servers.home();
         let file = open(home)?;
-        let deadline = Instant::now() + home.options.timeouts.stop;
+        let deadline = Instant::now() + home.options.timeouts.lock;
         loop {
             match file.try_lock_shared() {
                 Ok(()) => return Ok(Self { servers: servers.clone(), file }),
                 Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
                     tokio::time::sleep(POLL).await;
                 }
-                Err(TryLockError::WouldBlock) => return Err(ServersError::LockBusy(HeldBy::unknown())),
+                Err(TryLockError::WouldBlock) => {
+                    let by = LockFile::named_holder(&home.layout.servers_lock());
+                    return Err(ServersError::LockBusy(by));
+                }
                 Err(TryLockError::Error(error)) => return Err(failed(home)(error)),
             }
         }

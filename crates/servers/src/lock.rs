@@ -136,6 +136,11 @@ pub(crate) struct LockFile {
 }
 
 impl LockFile {
+    /// Who says in the file that it holds the lock.
+    pub(crate) fn named_holder(path: &Path) -> HeldBy {
+        read_holder(path).unwrap_or_else(HeldBy::unknown)
+    }
+
     /// Takes the lock at once, or returns its holder.
     pub(crate) fn try_acquire(path: &Path, command: &str) -> io::Result<Result<Self, HeldBy>> {
         for _ in 0..UNNAMED_HOLDER_RETRIES {

@@ -17,7 +17,7 @@ use crate::layout::{Layout, POSTGRES_PORT};
 use crate::log_tail;
 use crate::postgres_config::{PG_HBA, forebay_conf};
 use crate::postgres_init::{data_major, initialise};
-use crate::process::{self, POLL, Process, Started};
+use crate::process::{self, Halted, POLL, Process, Started};
 use crate::secrets::Secrets;
 use crate::servers::Home;
 
@@ -146,11 +146,13 @@ pub(crate) async fn stop(home: &Home) -> Result<bool, ServersError> {
     };
     let data = home.layout.postgres_data();
     process.signal(Signal::INT).map_err(ServersError::io("stopping PostgreSQL", &data))?;
-    if !process.wait_gone(home.options.timeouts.stop).await {
+    let (begun, mut halted) = (Instant::now(), Halted::default());
+    if !process.wait_gone_unless_halted(home.options.timeouts.stop, &mut halted).await {
         return Err(ServersError::StopTimeout {
             server: Server::Postgres,
             pid: process.pid,
-            waited_s: home.options.timeouts.stop.as_secs(),
+            waited_s: begun.elapsed().as_secs(),
+            halted: halted.is_for_good(process),
             log_path: home.layout.postgres_log(),
         });
     }

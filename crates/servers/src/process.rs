@@ -20,6 +20,9 @@ use crate::log_tail;
 /// How often a condition outside of this process is looked at again.
 pub(crate) const POLL: Duration = Duration::from_millis(15);
 
+/// How long a halted process may be on the way to go on.
+const HALTED_MAX: Duration = Duration::from_secs(5);
+
 /// One life of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Process {
@@ -31,13 +34,23 @@ pub(crate) struct Process {
 impl Process {
     /// The living process with this id; `None` when there is none or only its zombie.
     pub(crate) fn of(pid: u32) -> Option<Self> {
+        Self::and_state_of(pid).map(|(process, _)| process)
+    }
+
+    fn and_state_of(pid: u32) -> Option<(Self, char)> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         // The second field is the name in parentheses and may itself hold parentheses and blanks.
         let mut fields = stat.get(stat.rfind(')')? + 1..)?.split_ascii_whitespace();
-        let state = fields.next()?;
+        let state = fields.next()?.chars().next()?;
         // Field 22 of proc(5); the iterator stands before field 4.
         let start_ticks = fields.nth(18)?.parse().ok()?;
-        (!matches!(state, "Z" | "X")).then_some(Self { pid, start_ticks })
+        (!matches!(state, 'Z' | 'X')).then_some((Self { pid, start_ticks }, state))
+    }
+
+    /// Whether somebody has stopped it (SIGSTOP, a debugger): it answers nothing, and ends by nothing but SIGKILL.
+    fn is_halted(self) -> bool {
+        Self::and_state_of(self.pid)
+            .is_some_and(|(process, state)| process == self && matches!(state, 'T' | 't'))
     }
 
     /// Whether this very process still runs.
@@ -67,14 +80,40 @@ impl Process {
 
     /// Waits until this process has ended; `false` when `timeout` passed first.
     pub(crate) async fn wait_gone(self, timeout: Duration) -> bool {
+        self.wait_gone_unless(timeout, |_| false).await
+    }
+
+    /// The same, while it may end: one that stays halted does not.
+    pub(crate) async fn wait_gone_unless_halted(self, timeout: Duration, halted: &mut Halted) -> bool {
+        self.wait_gone_unless(timeout, |process| halted.is_for_good(process)).await
+    }
+
+    async fn wait_gone_unless(self, timeout: Duration, mut in_vain: impl FnMut(Self) -> bool) -> bool {
         let deadline = Instant::now() + timeout;
         while self.is_alive() {
-            if Instant::now() >= deadline {
+            if Instant::now() >= deadline || in_vain(self) {
                 return false;
             }
             tokio::time::sleep(POLL).await;
         }
         true
+    }
+}
+
+/// How long a process has been seen halted without a break.
+#[derive(Debug, Default)]
+pub(crate) struct Halted {
+    since: Option<Instant>,
+}
+
+impl Halted {
+    /// Whether it is to be expected that it stays so.
+    pub(crate) fn is_for_good(&mut self, process: Process) -> bool {
+        if !process.is_halted() {
+            self.since = None;
+            return false;
+        }
+        self.since.get_or_insert_with(Instant::now).elapsed() >= HALTED_MAX
     }
 }
 

@@ -16,7 +16,7 @@ use crate::error::{Server, ServersError};
 use crate::layout::Layout;
 use crate::log_tail;
 use crate::options::{RedisPasswords, RedisPlace};
-use crate::process::{self, POLL, Process, Started};
+use crate::process::{self, Halted, POLL, Process, Started};
 use crate::redis_config::{RedisProfile, redis_conf};
 use crate::secrets::Secrets;
 use crate::servers::Home;
@@ -142,7 +142,8 @@ pub(crate) async fn stop(home: &Home) -> Result<bool, ServersError> {
     let Some(process) = running_processes(home).first().copied() else {
         return Ok(false);
     };
-    while process.is_alive() && Instant::now() < deadline {
+    let (begun, mut halted) = (Instant::now(), Halted::default());
+    while process.is_alive() && Instant::now() < deadline && !halted.is_for_good(process) {
         match connect(home).await {
             Ok((mut connection, _)) => {
                 // A server that goes down closes the connection instead of answering; one that cannot says why.
@@ -157,13 +158,14 @@ pub(crate) async fn stop(home: &Home) -> Result<bool, ServersError> {
                 .signal(Signal::TERM)
                 .map_err(ServersError::io("stopping Redis", &home.layout.redis_dir()))?,
         }
-        process.wait_gone(Duration::from_secs(1)).await;
+        process.wait_gone_unless_halted(Duration::from_secs(1), &mut halted).await;
     }
     if process.is_alive() {
         return Err(ServersError::StopTimeout {
             server: Server::Redis,
             pid: process.pid,
-            waited_s: home.options.timeouts.stop.as_secs(),
+            waited_s: begun.elapsed().as_secs(),
+            halted: halted.is_for_good(process),
             log_path: home.layout.redis_log(),
         });
     }

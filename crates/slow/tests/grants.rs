@@ -48,7 +48,7 @@ async fn the_writer_changes_blocks_transactions_and_position_only() {
     refused(&writer, "create table public.mine (i integer)").await;
     refused(&writer, "create schema mine").await;
     refused(&writer, "create temp table mine (i integer)").await;
-    refused(&writer, "select forebay_code.shift_sums(1, 3, null, -1)").await;
+    refused(&writer, "select forebay_code.shift_sums(1, 3, null, 0, -1)").await;
     refused(&writer, "select forebay_code.count_votes(3)").await;
 }
 

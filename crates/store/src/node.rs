@@ -1,6 +1,7 @@
 //! A node's data layer as its callers see it. The loop behind it is in `owner.rs`.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use forebay_fast::{FastTier, Position};
@@ -32,6 +33,8 @@ pub struct Node {
     profile: Arc<NetworkProfile>,
     checker: Arc<Checker>,
     fast: FastTier,
+    /// See [`Counts::requests_refused`](crate::Counts::requests_refused).
+    refused: Arc<AtomicU64>,
 }
 
 /// The loop of a node, to be awaited: it ends when the node was stopped, or with what stopped it.
@@ -68,12 +71,13 @@ impl Node {
         let profile = Arc::clone(&options.profile);
         let (mut owner, progress) =
             Owner::new(options, started, Arc::clone(&checker), Arc::clone(&observe), stopping);
+        let refused = Arc::clone(&owner.refused);
         owner.begin_chain().await?;
         observe(PhaseProgress::new(Phase::Ready, 0, None));
         // A thread of its own: the loop verifies and applies, which would hold up whatever else runs on a shared one.
         let runtime = tokio::runtime::Handle::current();
         let task = tokio::task::spawn_blocking(move || runtime.block_on(owner.run(waiting)));
-        Ok((Self { commands, stops, progress, profile, checker, fast }, Running { task }))
+        Ok((Self { commands, stops, progress, profile, checker, fast, refused }, Running { task }))
     }
 
     /// Checks what needs no state, on all cores. Do it ahead: blocks can be checked while others are applied.
@@ -81,7 +85,10 @@ impl Node {
     /// # Errors
     /// The refusal.
     pub fn check(&self, block: Block) -> Result<CheckedBlock, StoreError> {
-        Ok(check_block(block, &self.profile, &self.checker)?)
+        check_block(block, &self.profile, &self.checker).map_err(|refusal| {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+            refusal.into()
+        })
     }
 
     /// The checker, to check blocks elsewhere with the same cache of keys.

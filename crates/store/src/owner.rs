@@ -15,6 +15,7 @@ pub use winding_down::Stopped;
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use forebay_fast::{FastError, Position};
@@ -120,6 +121,10 @@ pub(crate) struct Owner {
     latency: Latency,
     /// What was done since the node was ready.
     pub(crate) counts: Counts,
+    /// Requests refused, here and by the check before.
+    pub(crate) refused: Arc<AtomicU64>,
+    /// When the Syncer was given what it has.
+    flight_since: Instant,
     pace: Pace,
     progressed_at: Instant,
     at_limit_since: Option<Instant>,
@@ -192,6 +197,8 @@ impl Owner {
             _syncer: syncer,
             latency: Latency::default(),
             counts: Counts::default(),
+            refused: Arc::default(),
+            flight_since: Instant::now(),
             pace: Pace::default(),
             progressed_at: Instant::now(),
             at_limit_since: None,

@@ -1,5 +1,6 @@
 //! What the loop does for its callers: apply a block, take blocks back, tell a known block from a new one.
 
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use forebay_failpoint::reach;
@@ -127,7 +128,7 @@ impl Owner {
             }
             Ok(_) => self.no_trouble_with_redis(),
             Err(error) if decide(error) == Decision::Refuse => {
-                self.counts.requests_refused += 1;
+                self.refused.fetch_add(1, Ordering::Relaxed);
                 self.show();
             }
             Err(_) => {}

@@ -63,7 +63,7 @@ impl Supervisor {
             ("LIMITS__LAG_BLOCKS_MAX", &*LAG_MAX.to_string()),
             ("LIMITS__GRACE_SECONDS", "2"),
             // Every tip counts as close.
-            ("LIMITS__LIVE_WITHIN_SECONDS", "4000000000"),
+            ("LIMITS__LIVE_WITHIN_SECONDS", "3153600000"),
         ];
         self.restart_node_with(&settings).await?;
         self.wish_heard(Wish::Blocks).await?;

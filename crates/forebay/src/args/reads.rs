@@ -1,9 +1,12 @@
 //! What commands take that read a chain and compare its tiers.
 
 use std::path::PathBuf;
+use std::time::SystemTime;
 
 use clap::{Args, ValueEnum};
 use serde::Serialize;
+
+use super::since::since;
 
 /// A tier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
@@ -101,8 +104,8 @@ pub struct LogArgs {
     #[arg(long, value_name = "H", value_parser = clap::value_parser!(u32).range(1..))]
     pub height: Option<u32>,
     /// What began later than so long ago (15min, 2h, 7days) or then (2026-01-31, 2026-01-31T23:59:59Z)
-    #[arg(long, value_name = "DURATION|TIME")]
-    pub since: Option<String>,
+    #[arg(long, value_name = "DURATION|TIME", value_parser = since)]
+    pub since: Option<SystemTime>,
     /// What did this
     #[arg(long, value_enum)]
     pub operation: Option<Logged>,

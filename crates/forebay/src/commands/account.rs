@@ -9,7 +9,7 @@ use super::Context;
 use crate::account_record::{AccountRecord, DelegateKeys, delegate_keys};
 use crate::args::AccountArgs;
 use crate::exit::{Exit, Told};
-use crate::reads::{Answered, Reads};
+use crate::reads::{Answered, Look, Reads};
 
 /// How often a chain that moves on is tried to be caught at one height.
 const ATTEMPTS_MAX: u32 = 20;
@@ -25,10 +25,7 @@ struct Answer {
 
 /// Runs the command.
 pub async fn run(context: &Context, args: AccountArgs) -> anyhow::Result<i32> {
-    let reads = Reads::open(&context.home, &context.screen).await?;
-    let found = find(&reads, &args.address).await;
-    reads.close().await?;
-    let answer = found?;
+    let answer = context.read(Look::Ready, async |reads| find(reads, &args.address).await).await?;
     context.output.result(&answer, || answer.account.text())?;
     Ok(Exit::Success as i32)
 }

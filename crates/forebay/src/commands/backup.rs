@@ -16,7 +16,7 @@ use super::backup_tools::{Watched, connect, partial, rows_about, run, tool};
 use crate::args::BackupArgs;
 use crate::exit::{Exit, Told};
 use crate::home::{Brought, private_admin};
-use crate::reads::Reads;
+use crate::reads::{Look, Reads};
 
 /// Runs the command.
 pub async fn save(context: &Context, args: BackupArgs) -> anyhow::Result<i32> {
@@ -24,7 +24,7 @@ pub async fn save(context: &Context, args: BackupArgs) -> anyhow::Result<i32> {
         let message = format!("{} is there already", args.file.display());
         return Err(Told::refused("backup", message, "Choose another name, or give --force.").into());
     }
-    let reads = Reads::open_slow(&context.home, &context.screen).await?;
+    let reads = Reads::open(&context.home, Look::Slow, &context.screen, &context.signals).await?;
     let outcome = async {
         let config = match &context.home.brought {
             Brought::Private => {

@@ -11,15 +11,12 @@ use crate::args::BlockArgs;
 use crate::chain::Chain;
 use crate::exit::{Exit, Told};
 use crate::output::{table, utc_time};
-use crate::reads::{Answered, Reads};
+use crate::reads::{Answered, Look, Reads};
 
 /// Runs the command.
 pub async fn run(context: &Context, args: BlockArgs) -> anyhow::Result<i32> {
-    let reads = Reads::open(&context.home, &context.screen).await?;
-    let found = find(&reads, &args).await;
-    let chain = reads.chain.clone();
-    reads.close().await?;
-    let (block, answered) = found?;
+    let ((block, answered), chain) =
+        context.read(Look::Ready, async |reads| Ok((find(reads, &args).await?, reads.chain.clone()))).await?;
     let mut value = block_to_value(&block, &chain.profile);
     if let Value::Object(fields) = &mut value {
         fields.insert("tier".to_owned(), serde_json::to_value(answered)?);

@@ -11,7 +11,7 @@ use super::Context;
 use crate::account_record::coins;
 use crate::args::DelegatesArgs;
 use crate::exit::Exit;
-use crate::reads::{Answered, Reads};
+use crate::reads::{Answered, Look, Reads};
 
 /// What `--json` prints.
 #[derive(Serialize)]
@@ -40,11 +40,12 @@ struct Ranked {
 
 /// Runs the command.
 pub async fn run(context: &Context, args: DelegatesArgs) -> anyhow::Result<i32> {
-    let reads = Reads::open(&context.home, &context.screen).await?;
-    let limit = args.limit.unwrap_or(reads.chain.profile.delegates);
-    let found = find(&reads, args.offset, limit).await;
-    reads.close().await?;
-    let answer = found?;
+    let answer = context
+        .read(Look::Ready, async |reads| {
+            let limit = args.limit.unwrap_or(reads.chain.profile.delegates);
+            find(reads, args.offset, limit).await
+        })
+        .await?;
     context.output.result(&answer, || text_of(&answer))?;
     Ok(Exit::Success as i32)
 }

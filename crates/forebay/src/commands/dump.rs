@@ -14,7 +14,7 @@ use crate::chain::Chain;
 use crate::exit::{Exit, Told};
 use crate::home::command_words;
 use crate::output::StdoutFailed;
-use crate::reads::Reads;
+use crate::reads::{Look, Reads};
 use crate::session::{Patience, Session};
 
 /// How often a chain that moves on is tried to be caught at one height.
@@ -29,15 +29,12 @@ pub async fn run(context: &Context, args: DumpArgs) -> anyhow::Result<i32> {
     }
     match args.tier {
         Tier::Slow => {
-            let reads = Reads::open(&context.home, &context.screen).await?;
-            let outcome = dump_slow(&reads).await;
-            reads.close().await?;
-            outcome?;
+            context.read(Look::Ready, dump_slow).await?;
         }
         Tier::Fast => {
             let beside = match context.home.holder()? {
                 Some(_) => true,
-                None => super::another_node_serves(&context.home, &context.screen).await?,
+                None => super::another_node_serves(context).await?,
             };
             if beside { dump_fast_beside(context).await? } else { dump_fast_alone(context).await? }
         }
@@ -46,8 +43,7 @@ pub async fn run(context: &Context, args: DumpArgs) -> anyhow::Result<i32> {
 }
 
 async fn dump_fast_beside(context: &Context) -> anyhow::Result<()> {
-    let reads = Reads::open(&context.home, &context.screen).await?;
-    let outcome = match &reads.fast {
+    let dump = async |reads: &Reads| match &reads.fast {
         Some(fast) => dump_fast(fast, &reads.chain).await,
         None => Err(Told::new(
             Exit::Unavailable,
@@ -57,8 +53,7 @@ async fn dump_fast_beside(context: &Context) -> anyhow::Result<()> {
         )
         .into()),
     };
-    reads.close().await?;
-    outcome
+    context.read(Look::Ready, dump).await
 }
 
 /// Redis holds nothing that can be trusted without a start: restore, dump, stop.

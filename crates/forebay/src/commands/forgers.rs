@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::Context;
 use crate::args::ForgersArgs;
 use crate::exit::{Exit, Told};
-use crate::reads::{Answered, Reads};
+use crate::reads::{Answered, Look, Reads};
 
 /// What `--json` prints.
 #[derive(Serialize)]
@@ -21,10 +21,7 @@ struct Answer {
 
 /// Runs the command.
 pub async fn run(context: &Context, args: ForgersArgs) -> anyhow::Result<i32> {
-    let reads = Reads::open(&context.home, &context.screen).await?;
-    let found = find(&reads, args.round).await;
-    reads.close().await?;
-    let answer = found?;
+    let answer = context.read(Look::Ready, async |reads| find(reads, args.round).await).await?;
     context.output.result(&answer, || {
         let lines: Vec<String> =
             answer.forgers.iter().enumerate().map(|(slot, key)| format!("{slot:>4}  {key}")).collect();

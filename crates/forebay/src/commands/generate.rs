@@ -9,12 +9,12 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use forebay_generator::{Chain, ChainOptions, GenerationTwoOptions, Mix, Network, NetworkOptions, files};
-use indicatif::HumanCount;
 use serde_json::json;
 
 use super::Context;
 use crate::args::GenerateArgs;
 use crate::exit::{Exit, Told};
+use crate::output::counted;
 use crate::screen::{BLOCKS, Shown, how_far};
 use crate::session::interrupted;
 
@@ -34,10 +34,10 @@ pub async fn run(context: &Context, args: GenerateArgs) -> anyhow::Result<i32> {
     output.result(&value, || {
         let out = made.out.display();
         format!(
-            "{} blocks with {} transactions in {out}\n\
+            "{} with {} in {out}\n\
              replay them with: forebay replay {out}/blocks.jsonl --network {out}/profile.toml --genesis {out}/genesis.json",
-            HumanCount(made.blocks.into()),
-            HumanCount(made.transactions),
+            counted(made.blocks.into(), "block"),
+            counted(made.transactions, "transaction"),
         )
     })?;
     Ok(Exit::Success as i32)

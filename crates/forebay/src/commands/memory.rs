@@ -15,7 +15,7 @@ use crate::chain::Chain;
 use crate::exit::{Exit, Told};
 use crate::home::{Brought, Home, MEASURING, command_words, host_name};
 use crate::planning::{self, KnownRedis};
-use crate::reads::{Reads, connect_fast};
+use crate::reads::{Look, Reads, connect_fast};
 
 /// Runs the command.
 pub async fn run(context: &Context, args: MemoryArgs) -> anyhow::Result<i32> {
@@ -43,7 +43,7 @@ pub async fn planned(context: &Context, horizon_days: u32, measuring: bool) -> a
         let census = forebay_store::memory::census_of_genesis(counted(&chain));
         return Ok(planning::plan(home, &chain, census, None, horizon_days));
     }
-    let reads = Reads::open_in_any_state(home, &context.screen).await?;
+    let reads = Reads::open(home, Look::AnyState, &context.screen, &context.signals).await?;
     let outcome = look(context, &reads, horizon_days, measuring).await;
     reads.close().await?;
     outcome

@@ -31,8 +31,9 @@ use crate::config::Settings;
 use crate::exit::Exit;
 use crate::home::{Brought, Home};
 use crate::output::Output;
-use crate::reads::Reads;
+use crate::reads::{Look, Reads};
 use crate::screen::Screen;
+use crate::session::interrupted;
 use crate::signals::Signals;
 use crate::{completions, logging, output};
 
@@ -46,6 +47,23 @@ pub struct Context {
     pub screen: Screen,
     /// Who asks us to end.
     pub signals: Signals,
+}
+
+impl Context {
+    /// Reads, and gives back what was started for it, whatever came of it. A signal ends the wait.
+    async fn read<T>(
+        &self,
+        look: Look,
+        ask: impl AsyncFnOnce(&Reads) -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
+        let reads = Reads::open(&self.home, look, &self.screen, &self.signals).await?;
+        let answer = tokio::select! {
+            answer = ask(&reads) => answer,
+            () = self.signals.asked() => Err(interrupted("while reading")),
+        };
+        reads.close().await?;
+        answer
+    }
 }
 
 /// Runs the command; the program's exit code.
@@ -114,15 +132,13 @@ fn without_settings(cli: &Cli, output: Output) -> anyhow::Result<Option<i32>> {
 }
 
 /// Whether a node that may be elsewhere works on servers of yours: its data directory's lock is not here.
-async fn another_node_serves(home: &Home, screen: &Screen) -> anyhow::Result<bool> {
-    if matches!(home.brought, Brought::Private) {
+async fn another_node_serves(context: &Context) -> anyhow::Result<bool> {
+    if matches!(context.home.brought, Brought::Private) {
         return Ok(false);
     }
-    let reads = Reads::open(home, screen).await?;
-    let serves = match &reads.fast {
-        Some(fast) => fast.owner().await?.is_some_and(|owner| !owner.released),
-        None => false,
+    let serves = async |reads: &Reads| match &reads.fast {
+        Some(fast) => Ok(fast.owner().await?.is_some_and(|owner| !owner.released)),
+        None => Ok(false),
     };
-    reads.close().await?;
-    Ok(serves)
+    context.read(Look::Ready, serves).await
 }

@@ -9,6 +9,7 @@ use super::Context;
 use crate::args::PopArgs;
 use crate::exit::{Exit, Told};
 use crate::home::command_words;
+use crate::output::counted;
 use crate::session::{Patience, Session};
 
 /// Runs the command.
@@ -36,8 +37,8 @@ pub async fn run(context: &Context, args: PopArgs) -> anyhow::Result<i32> {
     let value = json!({ "height": height, "blockId": id, "blocksTakenBack": count, "durableHeight": height });
     context.output.result(&value, || {
         format!(
-            "{} blocks taken back; the tip is block {id} at height {}",
-            HumanCount(count.into()),
+            "{} taken back; the tip is block {id} at height {}",
+            counted(count.into(), "block"),
             HumanCount(height.into())
         )
     })?;

@@ -8,7 +8,7 @@ use crate::args::PostgresConfArgs;
 use crate::exit::Exit;
 use crate::home::Brought;
 use crate::output::print;
-use crate::reads::Reads;
+use crate::reads::{Look, Reads};
 use crate::server_conf::postgres_conf;
 
 /// Runs the command.
@@ -38,10 +38,9 @@ async fn compare(context: &Context, private: bool) -> anyhow::Result<i32> {
             check(setup.map_or(&connections.postgres, |setup| &setup.admin), &postgres_conf(private)).await?
         }
         Brought::Private => {
-            let reads = Reads::open_slow(&context.home, &context.screen).await?;
-            let outcome = async { Ok(check(&reads.postgres().await?, &postgres_conf(private)).await?) }.await;
-            reads.close().await?;
-            outcome.map_err(|error: anyhow::Error| error)?
+            let check =
+                async |reads: &Reads| Ok(check(&reads.postgres().await?, &postgres_conf(private)).await?);
+            context.read(Look::Slow, check).await?
         }
     };
     let stops = differences.iter().any(|finding| finding.grade == Grade::Stop);

@@ -17,7 +17,7 @@ use crate::exit::{Exit, Told};
 use crate::home::Brought;
 use crate::output::print;
 use crate::planning::HORIZON_DAYS;
-use crate::reads::Reads;
+use crate::reads::{Look, Reads};
 use crate::server_conf::{
     USUAL_BIND, USUAL_DIRECTORY, USUAL_PORT, any_redis_conf, differences, private_redis_conf,
 };
@@ -107,8 +107,7 @@ fn password(file: &Path) -> anyhow::Result<String> {
 }
 
 async fn check(context: &Context, chain: &Chain) -> anyhow::Result<i32> {
-    let reads = Reads::open_in_any_state(&context.home, &context.screen).await?;
-    let outcome = async {
+    let look = async |reads: &Reads| {
         let Some(fast) = &reads.fast else {
             let remedy = "Start the node, or give --redis-url and --postgres-url of your servers.";
             return Err(
@@ -123,10 +122,8 @@ async fn check(context: &Context, chain: &Chain) -> anyhow::Result<i32> {
         let scanning = fast.scan_keys(|_| {});
         let scan = context.screen.while_long("looking for keys that expire", scanning).await?;
         Ok::<_, anyhow::Error>((live, Some(scan)))
-    }
-    .await;
-    reads.close().await?;
-    let (live, scan) = outcome?;
+    };
+    let (live, scan) = context.read(Look::AnyState, look).await?;
     let plan = match &scan {
         Some(_) => Some(planned(context, HORIZON_DAYS, false).await?),
         None => None,

@@ -13,8 +13,8 @@ use super::Context;
 use crate::exit::Exit;
 use crate::home::{Brought, Home};
 use crate::node_report::NodeReport;
-use crate::output::table;
-use crate::reads::Reads;
+use crate::output::{counted, table};
+use crate::reads::{Look, Reads};
 
 /// What `--json` prints.
 #[derive(Serialize)]
@@ -40,6 +40,8 @@ struct Status {
     lag: Option<Lag>,
     redis: Option<Redis>,
     postgres: Option<Postgres>,
+    /// Why nothing is known of Redis, where one should be.
+    redis_silence: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -99,10 +101,7 @@ struct Postgres {
 
 /// Runs the command.
 pub async fn run(context: &Context) -> anyhow::Result<i32> {
-    let reads = Reads::open_in_any_state(&context.home, &context.screen).await?;
-    let status = look(&context.home, &reads).await;
-    reads.close().await?;
-    let status = status?;
+    let status = context.read(Look::AnyState, async |reads| look(&context.home, reads).await).await?;
     context.output.result(&status, || text_of(&status))?;
     Ok(Exit::Success as i32)
 }
@@ -125,6 +124,7 @@ async fn look(home: &Home, reads: &Reads) -> anyhow::Result<Status> {
         lag: None,
         redis: None,
         postgres: None,
+        redis_silence: reads.redis_silence.clone(),
     };
     let slow = look_at_slow(&mut status, reads, private);
     if let Err(silence) = reads.answered_in_time("PostgreSQL", slow).await {
@@ -134,11 +134,20 @@ async fn look(home: &Home, reads: &Reads) -> anyhow::Result<Status> {
         reads.note(format!("{silence:#}"));
     }
     if let Some(fast) = &reads.fast {
-        reads.answered_in_time("Redis", look_at_fast(&mut status, fast, private)).await?;
+        let look = look_at_fast(&mut status, fast, private);
+        if let Err(silence) = reads.answered_in_time("Redis", look).await {
+            if !reads.has_node() {
+                return Err(silence);
+            }
+            reads.note(format!("{silence:#}"));
+            status.redis_silence = Some("does not answer".to_owned());
+        }
     }
     // In the first phases of a start Redis still says what an earlier node left.
     if let Some(node) = &status.node {
         status.phase = match (node.phase.as_str(), node.phase_done.zip(node.phase_total)) {
+            // Redis says more, when it answers.
+            ("ready", _) if status.redis_silence.is_some() || reads.fast.is_none() => node.phase.clone(),
             ("ready", _) => status.phase.clone(),
             ("stopping" | "stopped", _) => "stopping".to_owned(),
             (phase, Some((done, total))) => format!("starting ({phase}, {done} of {total})"),
@@ -282,7 +291,11 @@ fn text_of(status: &Status) -> String {
             },
         ),
     ];
-    let no_chain = if status.redis.is_some() { "no complete chain in it now" } else { "not running" };
+    let no_chain = match &status.redis_silence {
+        Some(silence) => silence,
+        None if status.redis.is_some() => "no complete chain in it now",
+        None => "not running",
+    };
     lines.push(("redis", status.fast.as_ref().map_or_else(|| no_chain.to_owned(), tier)));
     let no_chain = if status.postgres.is_some() { "no chain in it now" } else { "not there now" };
     lines.push(("postgres", status.slow.as_ref().map_or_else(|| no_chain.to_owned(), tier)));
@@ -296,7 +309,12 @@ fn text_of(status: &Status) -> String {
         ));
     }
     if let Some(lag) = &status.lag {
-        lines.push(("lag", format!("{} blocks, {} operations", lag.blocks, HumanCount(lag.operations))));
+        let blocks = match u64::try_from(lag.blocks) {
+            Ok(blocks) => counted(blocks, "block"),
+            // Blocks that were taken back in Redis alone so far.
+            Err(_) => format!("{} blocks", lag.blocks),
+        };
+        lines.push(("lag", format!("{blocks}, {}", counted(lag.operations, "operation"))));
     }
     if let Some(node) = &status.node {
         if let Some(profile) = &node.profile {

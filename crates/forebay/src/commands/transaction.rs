@@ -12,18 +12,15 @@ use crate::args::TransactionArgs;
 use crate::chain::Chain;
 use crate::exit::{Exit, Told};
 use crate::output::{table, utc_time};
-use crate::reads::{Answered, Reads};
+use crate::reads::{Answered, Look, Reads};
 
 /// Runs the command.
 pub async fn run(context: &Context, args: TransactionArgs) -> anyhow::Result<i32> {
     let id: TransactionId = args.id.parse().map_err(|error| {
         Told::refused("malformed", format!("not a transaction id: {error}"), "Give a decimal number.")
     })?;
-    let reads = Reads::open(&context.home, &context.screen).await?;
-    let found = find(&reads, id).await;
-    let chain = reads.chain.clone();
-    reads.close().await?;
-    let found = found?;
+    let (found, chain) =
+        context.read(Look::Ready, async |reads| Ok((find(reads, id).await?, reads.chain.clone()))).await?;
     let mut value = transaction_to_value(&found.transaction, &chain.profile);
     if let Value::Object(fields) = &mut value {
         fields.insert("height".to_owned(), json!(found.height));

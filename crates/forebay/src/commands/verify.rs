@@ -16,7 +16,8 @@ use crate::args::VerifyArgs;
 use crate::chain::Chain;
 use crate::exit::{Exit, Told};
 use crate::home::command_words;
-use crate::reads::Reads;
+use crate::output::counted;
+use crate::reads::{Look, Reads};
 use crate::screen::{COUNTED, Screen, Shown, how_far};
 use crate::session::{Patience, Session};
 
@@ -24,7 +25,7 @@ use crate::session::{Patience, Session};
 pub async fn run(context: &Context, args: VerifyArgs) -> anyhow::Result<i32> {
     let beside = match context.home.holder()? {
         Some(_) => true,
-        None => super::another_node_serves(&context.home, &context.screen).await?,
+        None => super::another_node_serves(context).await?,
     };
     let verification =
         if beside { beside_node(context, args.deep).await } else { alone(context, args.deep).await }
@@ -34,12 +35,11 @@ pub async fn run(context: &Context, args: VerifyArgs) -> anyhow::Result<i32> {
 }
 
 async fn beside_node(context: &Context, deep: bool) -> anyhow::Result<Verification> {
-    let reads = Reads::open(&context.home, &context.screen).await?;
-    let outcome = match &reads.fast {
-        Some(fast) => match reads.postgres().await {
-            Ok(postgres) => compare(context, &reads.chain, fast.clone(), postgres, deep).await,
-            Err(error) => Err(error),
-        },
+    let compare = async |reads: &Reads| match &reads.fast {
+        Some(fast) => {
+            let postgres = reads.postgres().await?;
+            compare(context, &reads.chain, fast.clone(), postgres, deep).await
+        }
         None => Err(Told::new(
             Exit::Unavailable,
             "not-ready",
@@ -48,8 +48,7 @@ async fn beside_node(context: &Context, deep: bool) -> anyhow::Result<Verificati
         )
         .into()),
     };
-    reads.close().await?;
-    outcome
+    context.read(Look::Ready, compare).await
 }
 
 async fn alone(context: &Context, deep: bool) -> anyhow::Result<Verification> {
@@ -143,15 +142,14 @@ fn text_of(verification: &Verification) -> String {
     }
     let again = if verification.is_deep { ", derived again from block 1," } else { "" };
     text.push_str(&format!(
-        "height {}: {} accounts, {} transactions and {} blocks{again} compared: {}",
+        "height {}: {}, {} and {}{again} compared: {}",
         HumanCount(verification.height.into()),
-        HumanCount(verification.accounts),
-        HumanCount(verification.transactions),
-        HumanCount(verification.blocks),
+        counted(verification.accounts, "account"),
+        counted(verification.transactions, "transaction"),
+        counted(verification.blocks, "block"),
         match verification.findings_total {
             0 => "both tiers agree".to_owned(),
-            1 => "1 difference".to_owned(),
-            more => format!("{} differences", HumanCount(more)),
+            more => counted(more, "difference"),
         }
     ));
     text

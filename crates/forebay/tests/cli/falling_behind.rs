@@ -265,9 +265,32 @@ fn status_is_told_within_its_time_beside_servers_that_stand_still() {
     }
     let status = shown.with_code(0).says("does not answer within").json();
     assert_eq!((&status["slow"], &status["postgres"]), (&Value::Null, &Value::Null), "{status}");
+    let redis = (&status["phase"], &status["redisSilence"]);
+    assert_eq!(redis, (&json!("ready"), &json!("does not answer")), "{status}");
     assert!(took.as_secs() < 30, "it took {took:?}");
     logged.with_code(4).says("does not answer within");
     node.end(Signal::TERM).with_code(0);
+}
+
+#[test]
+fn a_stop_beside_a_server_that_stands_still_gives_it_up_names_it_and_is_told_as_a_stop() {
+    let Some(place) = Place::new() else { return };
+    let node = place.start_node();
+    let (_, postgres) = place.server_pids().unwrap();
+    let signal = |pid, signal| kill_process(pid, signal).unwrap();
+    let postgres = Pid::from_raw(postgres).unwrap();
+    assert_eq!(node.connect().ask(r#"{"op":"await","height":1}"#)["durable"], true);
+    signal(postgres, Signal::STOP);
+    signal(Pid::from_raw(node.pid()).unwrap(), Signal::TERM);
+    until("the stop is told", || {
+        let status = place.run(&["status", "--json", "--connect-timeout", "1"]).with_code(0).json();
+        status["phase"] == "stopping" && status["running"] == true
+    });
+    let ended = node.ended();
+    signal(postgres, Signal::CONT);
+    ended.with_code(4).says(&format!("kill -CONT {}", postgres.as_raw_nonzero()));
+    // It ends once it goes on; the next start does not mind either way.
+    assert_eq!(place.replay("next", &place.blocks()[1..3])["height"], 3);
 }
 
 #[test]

@@ -51,7 +51,7 @@ fn the_log_shows_and_filters_what_was_committed_with_and_without_a_node() {
     assert_eq!(without, newest);
     place.assert_no_server();
 
-    place.run(&["log", "--since", "yesterday"]).with_code(1).says("--since yesterday").says("15min");
+    place.run(&["log", "--since", "yesterday"]).with_code(2).says("yesterday").says("15min");
     place.run(&["log", "--limit", "0"]).with_code(2);
     place.run(&["log", "--outcome", "retry"]).with_code(2).says("--file");
     place.run(&["log", "--file"]).with_code(3).says("write_log_file");

@@ -1,7 +1,8 @@
 -- What a segment means for accounts and votes, as sums: the same for a segment that comes and for one that goes.
 --
 -- A segment is a run of blocks that ends at the latest with its round. `segment` holds its blocks, because they are no
--- longer in the table when they are taken back; their transactions are in the table both times.
+-- longer in the table when they are taken back; their transactions are in the table both times. `types` says which types of
+-- transaction occur in it, bit n for type n: what does not occur is not looked for.
 -- The row estimates of the functions are chosen so that joins between their results are hashed, never nested.
 
 -- The blocks of the round that ends at `last_height`, from the table and from the segment.
@@ -49,12 +50,14 @@ language sql stable rows 101 as $$
 $$;
 
 -- By account: what the segment adds to its sums, the heights that set-once attributes need, and its newest touch.
-create function forebay_code.account_deltas(first_height integer, last_height integer, segment forebay.blocks[])
+create function forebay_code.account_deltas(
+    first_height integer, last_height integer, segment forebay.blocks[], types integer
+)
 returns table (
     address bigint, balance bigint, fees bigint, rewards bigint, produced_blocks integer, missed_blocks integer,
     created_height integer, touched_height integer, paid_height integer
 )
-language plpgsql stable rows 20000 as $$
+language plpgsql stable rows 2000 as $$
 declare
     without_effect bigint[] := (select c.without_effect from forebay.chain c);
 begin
@@ -81,7 +84,8 @@ begin
         -- A member of a group gets a row, which counts as no touch.
         select forebay_code.address_of(k.public_key), 0, 0, 0, 0, 0, t.height, null, null
         from forebay.transactions t, forebay_code.signed_keys(substring(t.asset from 3)) k
-        where t.height between first_height and last_height and t.type = 4 and t.id <> all (without_effect)
+        where types & (1 << 4) <> 0
+            and t.height between first_height and last_height and t.type = 4 and t.id <> all (without_effect)
         union all
         select p.address, p.fees + p.reward, p.fees, p.reward, 0, 0, last_height, last_height, null
         from forebay_code.round_payments(last_height, segment) p
@@ -94,9 +98,9 @@ begin
 end $$;
 
 -- By account: the first public key that the segment shows of it, as a sender or as a member of a group.
-create function forebay_code.first_keys(first_height integer, last_height integer)
+create function forebay_code.first_keys(first_height integer, last_height integer, types integer)
 returns table (address bigint, public_key bytea, height integer)
-language plpgsql stable rows 20000 as $$
+language plpgsql stable rows 2000 as $$
 declare
     without_effect bigint[] := (select c.without_effect from forebay.chain c);
 begin
@@ -109,7 +113,8 @@ begin
         union all
         select forebay_code.address_of(k.public_key), k.public_key, t.height, t.index
         from forebay.transactions t, forebay_code.signed_keys(substring(t.asset from 3)) k
-        where t.height between first_height and last_height and t.type = 4 and t.id <> all (without_effect)
+        where types & (1 << 4) <> 0
+            and t.height between first_height and last_height and t.type = 4 and t.id <> all (without_effect)
         union all
         -- The generator of the genesis block need not have sent anything.
         select b.generator, b.generator_public_key, 1, -1
@@ -119,7 +124,7 @@ begin
 end $$;
 
 -- By voter and delegate: +1 for a vote that the segment adds, -1 for one that it removes; what cancels out is left out.
-create function forebay_code.vote_changes(first_height integer, last_height integer)
+create function forebay_code.vote_changes(first_height integer, last_height integer, types integer)
 returns table (voter bigint, delegate bigint, net integer)
 language plpgsql stable rows 100 as $$
 declare
@@ -128,7 +133,8 @@ begin
     return query
     select t.sender, forebay_code.address_of(k.public_key), sum(case when k.adds then 1 else -1 end)::integer
     from forebay.transactions t, forebay_code.signed_keys(t.asset) k
-    where t.height between first_height and last_height and t.type = 3 and t.id <> all (without_effect)
+    where types & (1 << 3) <> 0
+        and t.height between first_height and last_height and t.type = 3 and t.id <> all (without_effect)
     group by 1, 2
     having sum(case when k.adds then 1 else -1 end) <> 0;
 end $$;

@@ -4,7 +4,7 @@
 -- Rows are made here for accounts that the segment brings in; `forget_attributes` removes them again. A tally moves by what
 -- the voters in the segment contributed before and contribute after, so that no other voter is read.
 create function forebay_code.shift_sums(
-    first_height integer, last_height integer, segment forebay.blocks[], direction integer
+    first_height integer, last_height integer, segment forebay.blocks[], types integer, direction integer
 ) returns void
 language plpgsql as $$
 declare
@@ -15,7 +15,7 @@ declare
     delegates_found bigint;
 begin
     with delta as materialized (
-        select * from forebay_code.account_deltas(first_height, last_height, segment)
+        select * from forebay_code.account_deltas(first_height, last_height, segment, types)
     ),
     changed as materialized (
         insert into forebay.accounts as a (
@@ -29,7 +29,7 @@ begin
         from delta d
         -- On the way back no key is new.
         left join forebay_code.first_keys(
-            first_height, case when direction = 1 then last_height else first_height - 1 end
+            first_height, case when direction = 1 then last_height else first_height - 1 end, types
         ) k on k.address = d.address
         order by d.address
         on conflict (address) do update set
@@ -47,41 +47,39 @@ begin
             end
         returning a.address, a.balance
     ),
-    moved as materialized (
-        select c.address, c.balance - direction * d.balance as balance_before, c.balance as balance_after
-        from changed c join delta d using (address)
-    ),
     vote_change as materialized (
-        select v.voter, v.delegate, direction * v.net as net from forebay_code.vote_changes(first_height, last_height) v
+        select v.voter, v.delegate, direction * v.net as net
+        from forebay_code.vote_changes(first_height, last_height, types) v
     ),
-    -- The votes of everybody in the segment, before and after it. A voter is a sender: it has moved.
+    -- The votes of everybody in the segment, before and after it. A voter is a sender: its balance has moved.
     ballot as materialized (
         select e.voter, e.delegate, sum(e.before) as before, sum(e.before) + sum(e.net) as after
         from (
-            select m.address as voter, v.delegate, 1 as before, 0 as net
-            from moved m
+            select d.address as voter, v.delegate, 1 as before, 0 as net
+            from delta d
             -- One probe of the index a row: `offset 0` keeps the planner from reading all votes instead.
-            cross join lateral (select w.delegate from forebay.votes w where w.voter = m.address offset 0) v
+            cross join lateral (select w.delegate from forebay.votes w where w.voter = d.address offset 0) v
             union all
             select voter, delegate, 0, net from vote_change
         ) e
         group by e.voter, e.delegate
     ),
-    counted as (
-        select b.*,
+    counted as materialized (
+        select b.*, d.balance as gain,
             sum(b.before) over (partition by b.voter)::bigint as votes_before,
             sum(b.after) over (partition by b.voter)::bigint as votes_after
-        from ballot b
+        from ballot b join delta d on d.address = b.voter
     ),
     tally as materialized (
         select
             c.delegate,
-            sum(c.after * m.balance_after - c.before * m.balance_before)::bigint as balance,
+            sum(c.after * m.balance - c.before * (m.balance - direction * c.gain))::bigint as balance,
             sum(
-                case when c.after = 1 then forebay_code.floor_div(m.balance_after, c.votes_after) else 0 end
-                - case when c.before = 1 then forebay_code.floor_div(m.balance_before, c.votes_before) else 0 end
+                case when c.after = 1 then forebay_code.floor_div(m.balance, c.votes_after) else 0 end
+                - case when c.before = 1
+                    then forebay_code.floor_div(m.balance - direction * c.gain, c.votes_before) else 0 end
             )::bigint as share
-        from counted c join moved m on m.address = c.voter
+        from counted c join changed m on m.address = c.voter
         group by c.delegate
     ),
     tallied as (
@@ -99,8 +97,8 @@ begin
         select c.voter, c.delegate from vote_change c where c.net = 1 order by 1, 2
     )
     select
-        (select m.address from moved m
-            where m.balance_after < 0 and m.address <> chain.genesis_generator
+        (select m.address from changed m
+            where m.balance < 0 and m.address <> chain.genesis_generator
                 and m.address <> all (chain.allowed_negative)
             order by m.address limit 1),
         (select c.voter from counted c

@@ -76,8 +76,9 @@ $$;
 -- Takes back what the segment set once: rows, keys, names, first payments; and finds the newest touch that remains.
 -- Inverse of the row making in `shift_sums`, of `register_delegates` and of `set_second_keys`.
 -- Joins are nested on purpose: the rows of the segment are few beside all accounts, and each is one probe of the index.
-create function forebay_code.forget_attributes(first_height integer, last_height integer, segment forebay.blocks[])
-returns void
+create function forebay_code.forget_attributes(
+    first_height integer, last_height integer, segment forebay.blocks[], types integer
+) returns void
 language plpgsql set enable_hashjoin = off set enable_mergejoin = off as $$
 begin
     delete from forebay.delegates d
@@ -86,7 +87,7 @@ begin
         and d.address = t.sender and d.registered_height >= first_height;
 
     with touched as materialized (
-        select d.address from forebay_code.account_deltas(first_height, last_height, segment) d order by d.address
+        select d.address from forebay_code.account_deltas(first_height, last_height, segment, types) d order by d.address
     ),
     removed as (
         delete from forebay.accounts a using touched t

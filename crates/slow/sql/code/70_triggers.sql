@@ -21,7 +21,7 @@ begin
     if types & (1 << 2) <> 0 then
         perform forebay_code.register_delegates(first_height, last_height);
     end if;
-    perform forebay_code.shift_sums(first_height, last_height, segment, 1);
+    perform forebay_code.shift_sums(first_height, last_height, segment, types, 1);
     if types & (1 << 1) <> 0 then
         perform forebay_code.set_second_keys(first_height, last_height);
     end if;
@@ -46,6 +46,7 @@ declare
     first_height integer := segment[1].height;
     last_height integer := segment[cardinality(segment)].height;
     delegates_per_round integer := (select c.delegates_per_round from forebay.chain c);
+    types integer;
 begin
     if segment is null then
         return null;
@@ -55,14 +56,16 @@ begin
         raise exception 'the genesis block cannot be taken back' using errcode = 'FB002';
     end if;
     perform forebay_code.check_links(segment);
-    perform forebay_code.check_contents(segment);
+    types := forebay_code.check_contents(segment);
 
     if forebay_code.closes_round(last_height, delegates_per_round) then
         perform forebay_code.reopen_round(last_height);
     end if;
-    perform forebay_code.shift_sums(first_height, last_height, segment, -1);
-    perform forebay_code.set_groups(first_height, last_height, first_height - 1);
-    perform forebay_code.forget_attributes(first_height, last_height, segment);
+    perform forebay_code.shift_sums(first_height, last_height, segment, types, -1);
+    if types & (1 << 4) <> 0 then
+        perform forebay_code.set_groups(first_height, last_height, first_height - 1);
+    end if;
+    perform forebay_code.forget_attributes(first_height, last_height, segment, types);
     if forebay_code.closes_round(first_height - 1, delegates_per_round) then
         perform forebay_code.check_digest(first_height - 1);
     end if;

@@ -1,5 +1,7 @@
 //! What the loop shows of itself: where it stands, and what troubles it.
 
+use std::sync::atomic::Ordering;
+
 use super::{Flight, Owner};
 use crate::progress::InFlight;
 
@@ -23,7 +25,8 @@ impl Owner {
         }
     }
 
-    pub(crate) fn show(&self) {
+    pub(crate) fn show(&mut self) {
+        self.counts.requests_refused = self.refused.load(Ordering::Relaxed);
         let lag_since = self.tail.front().map(|unsynced| unsynced.accepted_at);
         self.progress.send_modify(|progress| {
             progress.tip = self.writer.tip();

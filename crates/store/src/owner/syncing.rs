@@ -1,6 +1,7 @@
 //! Between the loop and the Syncer: batches of the tail there, reports back.
 
-use std::time::Instant;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use forebay_slow::SlowOperation;
 
@@ -10,6 +11,11 @@ use crate::guard::Verdict;
 use crate::progress::InFlight;
 use crate::syncer::{Batch, SyncEvent};
 use crate::write_log::LoggedTip;
+
+/// So many times what a block may take to become durable is silence.
+const SILENCE: u32 = 10;
+/// And never less.
+const SILENCE_LEAST: Duration = Duration::from_secs(2);
 
 impl Owner {
     /// Waits until PostgreSQL has everything; the guard goes on watching.
@@ -68,6 +74,7 @@ impl Owner {
         operations: Vec<SlowOperation>,
         tips: Vec<LoggedTip>,
     ) -> Result<(), StoreError> {
+        self.flight_since = Instant::now();
         let batch =
             Batch { epoch: self.writer.epoch, expected_seq: self.durable.seq, new_seq, operations, tips };
         self.batches.send(batch).await.map_err(|_| syncer_gone())
@@ -90,6 +97,10 @@ impl Owner {
             progress.looked_at = Instant::now();
             is_new
         });
+        if self.counts.requests_refused != self.refused.load(Ordering::Relaxed) {
+            self.show();
+        }
+        self.notice_silence();
         if self.flight == Flight::Idle
             && self.tail.is_empty()
             && self.ticks_seen.is_multiple_of(TICKS_A_QUESTION)
@@ -97,6 +108,26 @@ impl Owner {
             self.ask_postgres().await?;
         }
         Ok(())
+    }
+
+    /// A PostgreSQL that takes what it is given and does not answer fails no attempt: without this, nobody is told before
+    /// the limit is reached.
+    fn notice_silence(&mut self) {
+        let silence_max = self.options.limits.durable_within.saturating_mul(SILENCE).max(SILENCE_LEAST);
+        if self.flight == Flight::Idle
+            || self.slow_trouble.is_some()
+            || self.flight_since.elapsed() < silence_max
+        {
+            return;
+        }
+        let trouble = format!(
+            "PostgreSQL takes what it is given, and has not answered for more than {} s; see whether its process is stopped, \
+             a lock is in its way, or its disk overloaded",
+            silence_max.as_secs()
+        );
+        tracing::warn!("{trouble}");
+        self.slow_trouble = Some(trouble);
+        self.show();
     }
 
     /// Whether it still is where it was.

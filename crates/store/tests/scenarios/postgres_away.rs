@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use forebay_testkit::proxy::{Direction, Flow};
 use tokio_postgres::Client;
@@ -205,4 +206,30 @@ async fn a_full_disk_of_postgres_raises_the_alarm_and_writing_resumes_when_there
     assert_each_operation_once(&stage).await;
     drop(disk);
     node.stop_now().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_postgres_that_is_silent_is_told_of_long_before_the_limit() {
+    let mut stage = Stage::new().await;
+    let (proxies, mut options) = stage.proxied("silent").await;
+    options.limits.durable_within = Duration::from_millis(100);
+    let node = start(&options).await.unwrap();
+    stage.forward(&node, 2).await;
+    node.settle().await;
+    proxies.postgres.set_flow(Direction::ToClient, Flow::Stall);
+    stage.forward(&node, 1).await;
+    until(&node, "the silence is told", |progress| {
+        progress.postgres_error.as_ref().is_some_and(|error| error.contains("has not answered"))
+    })
+    .await;
+    let progress = node.node.progress();
+    assert_eq!(
+        (progress.last_error.is_some(), progress.counts.postgres_failures),
+        (true, 0),
+        "no attempt failed"
+    );
+    proxies.postgres.heal();
+    stage.assert_complete(&node).await;
+    assert_eq!(node.node.progress().postgres_error, None);
+    node.stop().await.unwrap();
 }

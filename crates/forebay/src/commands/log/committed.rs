@@ -8,7 +8,7 @@ use super::{Wanted, range};
 use crate::args::Logged;
 use crate::commands::Context;
 use crate::exit::Exit;
-use crate::reads::{Answered, Reads};
+use crate::reads::{Answered, Look, Reads};
 
 /// What `--json` prints.
 #[derive(Serialize)]
@@ -39,11 +39,9 @@ struct Operation {
 
 /// Shows the committed operations that are wanted.
 pub async fn run(context: &Context, wanted: &Wanted) -> anyhow::Result<i32> {
-    let reads = Reads::open_slow(&context.home, &context.screen).await?;
-    let found = find(&reads, wanted).await;
-    reads.close().await?;
+    let found = context.read(Look::Slow, async |reads| find(reads, wanted).await).await?;
     let answer =
-        Answer { tier: Answered::Slow, operations: found?.into_iter().map(Operation::from).collect() };
+        Answer { tier: Answered::Slow, operations: found.into_iter().map(Operation::from).collect() };
     context.output.result(&answer, || text_of(&answer.operations))?;
     Ok(Exit::Success as i32)
 }

@@ -3,13 +3,11 @@
 
 mod committed;
 mod file;
-mod since;
 
 use std::time::SystemTime;
 
 use forebay_ledger::ids::Height;
 
-use self::since::instant_of;
 use super::Context;
 use crate::args::{Attempted, LogArgs, Logged};
 
@@ -27,12 +25,11 @@ struct Wanted {
 
 /// Runs the command.
 pub async fn run(context: &Context, args: LogArgs) -> anyhow::Result<i32> {
-    let since = args.since.as_deref().map(|text| instant_of(text, SystemTime::now())).transpose()?;
     let wanted = Wanted {
         from_seq: args.from_seq,
         to_seq: args.to_seq,
         height: args.height,
-        since,
+        since: args.since,
         operation: args.operation,
         outcome: args.outcome,
         limit: args.limit,

@@ -6,6 +6,7 @@ use forebay_store::Progress;
 use indicatif::{HumanCount, ProgressBar};
 use tokio::sync::watch;
 
+use crate::output::counted;
 use crate::screen::{REPLAY, REPLAY_OF_A_STREAM, Screen, Shown, time_left};
 
 /// How often the numbers change on a terminal.
@@ -28,6 +29,7 @@ pub struct Meter {
 struct Sample {
     at: Instant,
     blocks: u64,
+    known_blocks: u64,
     transactions: u64,
 }
 
@@ -41,20 +43,24 @@ impl Meter {
             };
             screen.bar(template, total_bytes)
         });
-        let last = Sample { at: Instant::now(), blocks: 0, transactions: 0 };
+        let last = Sample { at: Instant::now(), blocks: 0, known_blocks: 0, transactions: 0 };
         Self { screen: screen.clone(), bar, progress, bytes: 0, total_bytes, begun: last.at, last }
     }
 
-    /// A line was done.
-    pub fn advance(&mut self, bytes: u64, blocks: u64, transactions: u64) {
+    /// A line was done. Counts are of the whole replay.
+    pub fn advance(&mut self, bytes: u64, blocks: u64, known_blocks: u64, transactions: u64) {
         self.bytes += bytes;
         let interval = if self.bar.is_some() { BAR_INTERVAL } else { LINE_INTERVAL };
         let elapsed = self.last.at.elapsed();
         if elapsed < interval {
             return;
         }
-        let message = self.message(elapsed, blocks - self.last.blocks, transactions - self.last.transactions);
-        self.last = Sample { at: Instant::now(), blocks, transactions };
+        let message = if blocks == self.last.blocks && known_blocks > self.last.known_blocks {
+            format!("{} skipped: the chain has them", counted(known_blocks, "block"))
+        } else {
+            self.message(elapsed, blocks - self.last.blocks, transactions - self.last.transactions)
+        };
+        self.last = Sample { at: Instant::now(), blocks, known_blocks, transactions };
         match &self.bar {
             Some(bar) => {
                 bar.set_position(self.bytes);
@@ -92,9 +98,10 @@ impl Meter {
         match &self.bar {
             // What follows shows itself.
             Some(bar) => bar.finish_and_clear(),
-            None if lag > 0 => {
-                self.screen.say(format!("replay: all accepted, PostgreSQL follows ({lag} operations)"))
-            }
+            None if lag > 0 => self.screen.say(format!(
+                "replay: all accepted, PostgreSQL follows ({})",
+                counted(lag as u64, "operation")
+            )),
             None => {}
         }
     }

@@ -28,7 +28,7 @@ use super::Context;
 use crate::args::ReplayArgs;
 use crate::exit::{Exit, Told};
 use crate::operations::{Pop, shown_height};
-use crate::output::error_value;
+use crate::output::{counted, error_value};
 use crate::rollback_file::RollbackHeader;
 use crate::session::{Patience, Session, interrupted};
 
@@ -219,7 +219,7 @@ impl Replay<'_> {
                 Told::refused(kind, problem, "Correct the line; what was accepted before it stays.").into(),
             )),
         };
-        self.meter.advance(bytes, self.blocks, self.transactions);
+        self.meter.advance(bytes, self.blocks, self.known_blocks, self.transactions);
         outcome.map_err(|failure| match failure {
             Failure::Line(error) => Failure::Line(error.context(place.to_string())),
             Failure::Node(error) => Failure::Node(error.context(place.to_string())),
@@ -386,17 +386,17 @@ fn rate(count: u64, duration: Duration) -> f64 {
 
 fn text_of(summary: &Summary) -> String {
     let mut text = format!(
-        "height {}, block {}\n{} blocks with {} transactions applied",
+        "height {}, block {}\n{} with {} applied",
         HumanCount(summary.height.into()),
         summary.block_id.as_deref().unwrap_or("none"),
-        HumanCount(summary.blocks),
-        HumanCount(summary.transactions),
+        counted(summary.blocks, "block"),
+        counted(summary.transactions, "transaction"),
     );
     if summary.known_blocks > 0 {
-        text.push_str(&format!(", {} known blocks skipped", HumanCount(summary.known_blocks)));
+        text.push_str(&format!(", {} skipped", counted(summary.known_blocks, "known block")));
     }
     if summary.blocks_taken_back > 0 {
-        text.push_str(&format!(", {} blocks taken back", HumanCount(summary.blocks_taken_back)));
+        text.push_str(&format!(", {} taken back", counted(summary.blocks_taken_back, "block")));
     }
     text.push_str(&format!(
         "\naccepted in {:.1} s ({} tx/s), durable in {:.1} s ({} tx/s) at height {}",

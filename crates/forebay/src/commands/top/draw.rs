@@ -112,6 +112,7 @@ fn tips_of(frame: &mut Frame<'_>, area: Rect, tips: &Tips) {
         line("PostgreSQL", tips.durable_height, &tips.durable_id),
         Line::from(match behind {
             0 => format!("PostgreSQL has the tip; operation {}", tips.accepted_seq),
+            1 => format!("1 block behind; operation {} of {}", tips.durable_seq, tips.accepted_seq),
             _ => format!("{behind} blocks behind; operation {} of {}", tips.durable_seq, tips.accepted_seq),
         }),
     ];

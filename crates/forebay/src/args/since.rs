@@ -2,25 +2,23 @@
 
 use std::time::SystemTime;
 
-use crate::exit::Told;
-
 /// `15min`, `2h`, `1day 6h` before `now`; `2026-01-31`, `2026-01-31 23:59:59`, `2026-01-31T23:59:59Z` in UTC.
 ///
 /// # Errors
-/// Refused: the text is neither.
-pub fn instant_of(text: &str, now: SystemTime) -> anyhow::Result<SystemTime> {
+/// The text is neither, and what to give instead.
+pub fn since(text: &str) -> Result<SystemTime, String> {
+    instant_of(text, SystemTime::now())
+}
+
+fn instant_of(text: &str, now: SystemTime) -> Result<SystemTime, String> {
     if let Ok(ago) = humantime::parse_duration(text) {
         // Before any clock began means all.
         return Ok(now.checked_sub(ago).unwrap_or(SystemTime::UNIX_EPOCH).max(SystemTime::UNIX_EPOCH));
     }
     let midnight = format!("{text} 00:00:00");
     humantime::parse_rfc3339_weak(text).or_else(|_| humantime::parse_rfc3339_weak(&midnight)).map_err(|_| {
-        Told::refused(
-            "malformed",
-            format!("--since {text}: neither how long ago nor a time"),
-            "Give for example 90s, 15min, 2h, 7days, or 2026-01-31, or 2026-01-31T23:59:59Z (UTC).",
-        )
-        .into()
+        "neither how long ago nor a time; give for example 90s, 15min, 2h, 7days, or 2026-01-31, or 2026-01-31T23:59:59Z (UTC)"
+            .to_owned()
     })
 }
 
