@@ -35,11 +35,12 @@ test: setup ## all tests, with real servers (cargo-nextest when it is installed)
 check-setup:
 	@scripts/setup --checks
 
-check: check-setup ## format, lints, documentation, scripts and units, every warning an error
+check: check-setup ## format, lints, documentation, scripts, units and licences, every warning an error
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked
 	scripts/check-packaging
+	CARGO=$(CARGO) scripts/check-licences
 
 deny: ## licences, sources and known weaknesses of all dependencies; before a release
 	@scripts/setup --deny
