@@ -171,7 +171,8 @@ pub struct LimitSettings {
     /// How long operations may wait without any progress of PostgreSQL before the node stops, seconds.
     #[serde(deserialize_with = "number")]
     no_progress_seconds_max: u64,
-    /// How soon a block of a live chain should be in PostgreSQL, milliseconds; the log names one that took longer.
+    /// How soon a block of a live chain should be in PostgreSQL, milliseconds; the log names one that took longer. A PostgreSQL
+    /// without an answer for ten times as long is said to be silent.
     #[serde(deserialize_with = "number")]
     durable_within_ms: u64,
     /// How long a live chain may stay at lag_blocks_max before the node stops, seconds.
