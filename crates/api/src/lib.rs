@@ -188,6 +188,14 @@ impl Api {
         asked.check(schema, self.inner.chain.profile.address_suffix)
     }
 
+    /// The same for routes of our own, which tell a failure with a status.
+    pub(crate) fn check_ours(&self, asked: &Asked, schema: &Schema) -> Result<Given, ApiError> {
+        self.check(asked, schema).map_err(|error| match error {
+            ApiError::Refused(message) => ApiError::malformed(message),
+            other => other,
+        })
+    }
+
     /// The answer of a list.
     pub(crate) fn of_lists<T: serde::Serialize>(lists: &Lists<'_>, value: T) -> Answer<T> {
         Answer::of(Read { tier: Tier::Slow, height: lists.height(), value })

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use forebay_api::{Api, ApiOptions, Listener, Locate, Server, TierOptions};
-use forebay_servers::PrivateServers;
+use forebay_servers::{PrivateServers, ServersError};
 use forebay_store::Node;
 use tokio_postgres::Config;
 
@@ -16,6 +16,9 @@ use crate::home::{Brought, Home, parse};
 
 /// Redis answers in a fraction of a millisecond, or something is wrong.
 const REDIS_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A private server that is there says so at once; one that does not is looked for again, while requests are answered.
+const LOCATE_MAX: Duration = Duration::from_millis(500);
 
 /// Where it listens, before there is anything to serve: an address that cannot be had is known early.
 pub struct Listeners(Vec<Listener>);
@@ -138,7 +141,7 @@ fn redis_of(servers: Arc<PrivateServers>) -> Locate<String> {
     Arc::new(move || {
         let servers = Arc::clone(&servers);
         Box::pin(async move {
-            let running = servers.running_redis().await.map_err(|error| error.to_string())?;
+            let running = at_once("Redis", servers.running_redis()).await?;
             running.map(|redis| redis.redis_url()).ok_or_else(|| "the private Redis does not run".to_owned())
         })
     })
@@ -148,11 +151,18 @@ fn postgres_of(servers: Arc<PrivateServers>, role: String, database: String) -> 
     Arc::new(move || {
         let (servers, role, database) = (Arc::clone(&servers), role.clone(), database.clone());
         Box::pin(async move {
-            let running = servers.running_postgres().await.map_err(|error| error.to_string())?;
+            let running = at_once("PostgreSQL", servers.running_postgres()).await?;
             let running = running.ok_or_else(|| "the private PostgreSQL does not run".to_owned())?;
             let mut config = running.config(&role).map_err(|error| error.to_string())?;
             config.dbname(&database);
             Ok(config)
         })
     })
+}
+
+async fn at_once<T>(server: &str, look: impl Future<Output = Result<T, ServersError>>) -> Result<T, String> {
+    match tokio::time::timeout(LOCATE_MAX, look).await {
+        Ok(found) => found.map_err(|error| error.to_string()),
+        Err(_) => Err(format!("the private {server} is there, and does not answer")),
+    }
 }

@@ -281,7 +281,8 @@ impl Reporter {
         })
     }
 
-    /// The node has ended; private servers are being stopped.
+    /// The node has ended; private servers are being stopped. The last word: the file stays, and is not believed of a process
+    /// that is gone.
     pub fn stopping(&self) {
         self.write(&NodeReport {
             pid: std::process::id(),
@@ -290,12 +291,6 @@ impl Reporter {
             limits: self.limits,
             ..NodeReport::default()
         });
-    }
-
-    /// Removes the file.
-    pub fn ended(&self) {
-        // One that stays is not believed.
-        let _ = fs::remove_file(&self.path);
     }
 
     fn write(&self, report: &NodeReport) {
@@ -330,7 +325,7 @@ mod tests {
             ("drain", Some(3), Some(9))
         );
         assert_eq!(NodeReport::read(directory.path(), pid + 1), None);
-        reporter.ended();
-        assert_eq!(NodeReport::read(directory.path(), pid), None);
+        reporter.stopping();
+        assert_eq!(NodeReport::read(directory.path(), pid).unwrap().phase, "stopping");
     }
 }

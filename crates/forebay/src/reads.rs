@@ -28,6 +28,11 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// What a look at a server may take where it is not waited for: it may be there, and not answer.
 const LOOK_MAX: Duration = Duration::from_secs(2);
 
+/// The kind of a failure: a server that is there and does not answer.
+pub const SILENT: &str = "silent";
+/// What is said of such a server where its figures would stand.
+pub const NOT_ANSWERING: &str = "not answering";
+
 /// Which tier answered, as `--json` says it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -126,7 +131,14 @@ impl Reads {
                 if !home.has_private_data() {
                     return Err(nothing_here(home.data_dir()).into());
                 }
-                let (server, in_use) = home.private_servers().await?.start_postgres_in_use().await?;
+                let servers = home.private_servers().await?;
+                // One that is there and stands still is not waited for as a start is.
+                let look = within("the private PostgreSQL", connect_timeout, servers.running_postgres());
+                tokio::select! {
+                    found = look => drop(found??),
+                    () = signals.asked() => return Err(interrupted("while looking for PostgreSQL")),
+                }
+                let (server, in_use) = servers.start_postgres_in_use().await?;
                 let (writer, in_use) = or_leave(home.private_writer(&server), in_use).await?;
                 screen.say("no node is running here: PostgreSQL alone was started to answer");
                 (Found::default(), Postgres::At(Box::new(writer)), Some(in_use))
@@ -231,6 +243,25 @@ impl Reads {
         }
     }
 
+    /// Why a command that needs Redis has none. `instead`: what may be done, then.
+    pub fn without_fast(&self, instead: &str) -> anyhow::Error {
+        let told = match &self.redis_silence {
+            Some(silence) => Told::new(
+                Exit::Unavailable,
+                SILENT,
+                format!("Redis, which is needed for this, is {silence}"),
+                format!("See whether its process is stopped, or the machine overloaded{instead}."),
+            ),
+            None => Told::new(
+                Exit::Unavailable,
+                "not-ready",
+                "Redis, which is needed for this, does not have the chain now",
+                format!("Wait until the node is ready (`forebay status`){instead}."),
+            ),
+        };
+        told.into()
+    }
+
     /// The tip's height: Redis' if it can be asked, else PostgreSQL's.
     ///
     /// # Errors
@@ -297,8 +328,8 @@ async fn fast_tier(url: &str, chain: &Chain, limit: Duration, screen: &Screen) -
     match connect_fast(url, chain, limit).await {
         Ok(fast) => Ok(Found { fast: Some(fast), silence: None }),
         Err(error) if may_ask_postgres(&error) => {
-            screen.say(format!("PostgreSQL answers: {error}"));
-            Ok(Found { fast: None, silence: Some("does not answer".to_owned()) })
+            screen.say(format!("without Redis: {error}"));
+            Ok(Found { fast: None, silence: Some(NOT_ANSWERING.to_owned()) })
         }
         Err(error) => Err(error.into()),
     }
@@ -360,8 +391,8 @@ async fn fast_of_node(
         Ok(Ok(None)) => Ok(Found::default()),
         Ok(Err(error)) => Err(error.into()),
         Err(silence) => {
-            screen.say(format!("PostgreSQL answers: {silence:#}"));
-            Ok(Found { fast: None, silence: Some("does not answer".to_owned()) })
+            screen.say(format!("without Redis: {silence:#}"));
+            Ok(Found { fast: None, silence: Some(NOT_ANSWERING.to_owned()) })
         }
     }
 }
@@ -384,7 +415,7 @@ async fn within<T>(server: &str, limit: Duration, work: impl Future<Output = T>)
     tokio::time::timeout(limit, work).await.map_err(|_| {
         Told::new(
             Exit::Unavailable,
-            "silent",
+            SILENT,
             format!("{server} is there and does not answer within {} s", limit.as_secs_f32().ceil()),
             "See whether its process is stopped, or the machine overloaded; --connect-timeout sets how long to wait.",
         )

@@ -128,7 +128,6 @@ impl Session {
                 {
                     tracing::warn!(error = format!("{another:#}"), "the private servers did not stop");
                 }
-                reporter.ended();
                 Err(error)
             }
         }
@@ -195,14 +194,9 @@ impl Session {
         // Its last report may be on the way.
         let _ = self.reporting.await;
         self.reporter.stopping();
-        let stopped = match of_end(ended, "the node stopped") {
-            Ok(stopped) => {
-                servers_after(&stopped, self.private.as_ref(), &self.screen).await.map(|()| stopped)
-            }
-            Err(error) => Err(error),
-        };
-        self.reporter.ended();
-        stopped
+        let stopped = of_end(ended, "the node stopped")?;
+        servers_after(&stopped, self.private.as_ref(), &self.screen).await?;
+        Ok(stopped)
     }
 }
 

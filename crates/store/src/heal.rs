@@ -247,7 +247,8 @@ impl Owner {
             }
         };
         self.writer.epoch = epoch;
-        self.heartbeat = Heartbeat::start(&fast, epoch, &self.options, Arc::clone(&self.suspect));
+        self.heartbeat =
+            Heartbeat::start(&fast, epoch, &self.options, Arc::clone(&self.suspect), self.pulse.clone());
         let position = slow.take_over(at_slow, epoch).await?;
         tracing::info!(epoch, seq = position.seq, "a new epoch");
         Ok(position)

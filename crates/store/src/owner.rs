@@ -37,7 +37,7 @@ use crate::progress::{Counts, Pace, Phase, Progress};
 use crate::receipt::{Accepted, Durable};
 use crate::retention::Retention;
 use crate::serve::{STEPS_SENT_MAX, Waiting};
-use crate::start::{Heartbeat, Observer, Started};
+use crate::start::{Heartbeat, Observer, Pulse, Started};
 use crate::syncer::{Batch, SyncEvent, Syncer};
 use crate::writer::Writer;
 
@@ -133,6 +133,7 @@ pub(crate) struct Owner {
     pub(crate) progress: watch::Sender<Progress>,
     /// Beats as long as the loop lives; replaced with the epoch.
     pub(crate) heartbeat: Heartbeat,
+    pub(crate) pulse: Pulse,
     /// How full Redis is.
     memory: MemoryWatch,
     /// When the last command was taken: pauses count from there, whatever comes in between.
@@ -177,7 +178,8 @@ impl Owner {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let memory = MemoryWatch::start(&writer.fast, options.memory_planned_bytes);
-        let heartbeat = Heartbeat::start(&writer.fast, epoch, &options, Arc::clone(&suspect));
+        let pulse = Pulse::shown_in(progress.clone());
+        let heartbeat = Heartbeat::start(&writer.fast, epoch, &options, Arc::clone(&suspect), pulse.clone());
         let owner = Self {
             writer,
             waiting: None,
@@ -206,6 +208,7 @@ impl Owner {
             events,
             progress,
             heartbeat,
+            pulse,
             command_at: tokio::time::Instant::now(),
             memory,
             suspect,

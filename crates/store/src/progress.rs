@@ -85,7 +85,7 @@ pub struct Counts {
     /// Blocks taken back, accepted so.
     pub blocks_taken_back: u64,
     /// Requests that were refused: a block that breaks a rule or follows another tip, a height that is not there. Blocks count
-    /// that [`Node::check`](crate::Node::check) refused, too; what cannot be read as a block never came so far.
+    /// that [`Node::check`](crate::Node::check) refused, too; what cannot be read, or was refused before, never came so far.
     pub requests_refused: u64,
     /// Operations that became durable.
     pub operations_durable: u64,

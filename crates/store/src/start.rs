@@ -8,18 +8,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use forebay_failpoint::reach;
-use forebay_fast::{FastErrorKind, FastOptions, FastTier, Head, Holder, Owner};
+use forebay_fast::{FastError, FastErrorKind, FastOptions, FastTier, Head, Holder, Owner};
 use forebay_ledger::ids::Address;
 use forebay_slow::setup::{ChainParameters, migrate, prepare};
 use forebay_slow::{ErrorKind as SlowErrorKind, SlowReader, SlowWriter};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use crate::drain::Drain;
 use crate::entrusted::{keeps_commits, lead_to_one_database, lead_to_one_server};
 use crate::error::{Decision, StoreError, decide};
 use crate::kept::KeptOperations;
 use crate::options::NodeOptions;
-use crate::progress::{Phase, PhaseProgress};
+use crate::progress::{Phase, PhaseProgress, Progress};
 use crate::receipt::Profile;
 use crate::restore::{RestoreFrom, Restored};
 use crate::rollback::{self, Order};
@@ -84,7 +84,7 @@ pub(crate) async fn start(options: &NodeOptions, observe: &Observer) -> Result<S
     told.at(Phase::Claim, 0, None);
     let own = AtomicU64::new(0);
     let epoch = patiently(options, &told, async || claim(options, &fast, &own).await).await?;
-    let beating = Heartbeat::start(&fast, epoch, options, Arc::new(Notify::new()));
+    let beating = Heartbeat::start(&fast, epoch, options, Arc::new(Notify::new()), Pulse::default());
 
     reach("start.claimed");
 
@@ -333,7 +333,13 @@ pub(crate) struct Heartbeat {
 
 impl Heartbeat {
     /// `suspect` is told when a beat fails.
-    pub(crate) fn start(fast: &FastTier, epoch: u64, options: &NodeOptions, suspect: Arc<Notify>) -> Self {
+    pub(crate) fn start(
+        fast: &FastTier,
+        epoch: u64,
+        options: &NodeOptions,
+        suspect: Arc<Notify>,
+        pulse: Pulse,
+    ) -> Self {
         let (fast, holder) = (fast.clone(), options.holder.clone());
         let takeover_after = options.limits.takeover_after;
         let task = tokio::spawn(async move {
@@ -342,7 +348,9 @@ impl Heartbeat {
             ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             loop {
                 ticks.tick().await;
-                if let Err(error) = fast.heartbeat(epoch).await {
+                let beat = fast.heartbeat(epoch).await;
+                pulse.beat(beat.as_ref().err());
+                if let Err(error) = beat {
                     // The loop asks what became of Redis; an absent server is waited for by whoever needs it.
                     tracing::warn!(%error, "no heartbeat");
                     if error.kind() == FastErrorKind::Fenced {
@@ -353,6 +361,47 @@ impl Heartbeat {
             }
         });
         Self { task }
+    }
+}
+
+/// What the last beat found of Redis. Shown at once, whatever the loop waits for.
+#[derive(Clone, Default)]
+pub(crate) struct Pulse {
+    trouble: Arc<Mutex<Option<String>>>,
+    progress: Option<watch::Sender<Progress>>,
+}
+
+impl Pulse {
+    pub(crate) fn shown_in(progress: watch::Sender<Progress>) -> Self {
+        Self { trouble: Arc::default(), progress: Some(progress) }
+    }
+
+    /// Why the last beat failed, if it did.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// One that was fenced says nothing of Redis.
+    fn beat(&self, error: Option<&FastError>) {
+        let trouble = error.filter(|error| error.kind() != FastErrorKind::Fenced).map(ToString::to_string);
+        let before = {
+            let mut held = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut *held, trouble.clone())
+        };
+        if before == trouble {
+            return;
+        }
+        let Some(progress) = &self.progress else { return };
+        progress.send_modify(|shown| {
+            for error in [&mut shown.redis_error, &mut shown.last_error] {
+                if error.is_none() || *error == before {
+                    error.clone_from(&trouble);
+                }
+            }
+            if shown.last_error.is_none() {
+                shown.last_error.clone_from(&shown.postgres_error);
+            }
+        });
     }
 }
 

@@ -59,7 +59,7 @@ async fn by_id(
 }
 
 async fn at_height(State(api): State<Api>, asked: Asked) -> Result<Answer<PlainBlock>, ApiError> {
-    let given = api.check(&asked, &AT_HEIGHT)?;
+    let given = api.check_ours(&asked, &AT_HEIGHT)?;
     let height =
         given.integer("height").and_then(|height| Height::try_from(height).ok()).ok_or_else(not_found)?;
     let found = api.tiers().block_at(height, asked.wait_height).await?;

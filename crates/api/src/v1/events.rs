@@ -40,7 +40,7 @@ pub fn routes() -> Routes {
 }
 
 async fn events(State(api): State<Api>, asked: Asked, request: Request) -> Result<Response, ApiError> {
-    let given = api.check(&asked, &FOLLOW)?;
+    let given = api.check_ours(&asked, &FOLLOW)?;
     let last =
         request.headers().get("last-event-id").map(|value| value.to_str().unwrap_or_default().to_owned());
     let cursor = match last.as_deref().or_else(|| given.text("after")) {

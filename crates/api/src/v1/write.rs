@@ -164,7 +164,7 @@ enum Read {
 
 async fn give(State(api): State<Api>, asked: Asked, request: Request) -> Result<Response, ApiError> {
     let node = api.writable(&request)?;
-    let given = api.check(&asked, &GIVE)?;
+    let given = api.check_ours(&asked, &GIVE)?;
     let is_bytes = request
         .headers()
         .get(header::CONTENT_TYPE)
@@ -327,7 +327,7 @@ async fn take_back(
     request: Request,
 ) -> Result<Answer<Taken>, ApiError> {
     let node = api.writable(&request)?;
-    let given = api.check(&asked, &TAKE)?;
+    let given = api.check_ours(&asked, &TAKE)?;
     let count = given.count("count", 1);
     let taken = {
         // From the look at the tip to the taking back, nobody else of this API writes.

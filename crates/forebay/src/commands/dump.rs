@@ -45,13 +45,7 @@ pub async fn run(context: &Context, args: DumpArgs) -> anyhow::Result<i32> {
 async fn dump_fast_beside(context: &Context) -> anyhow::Result<()> {
     let dump = async |reads: &Reads| match &reads.fast {
         Some(fast) => dump_fast(fast, &reads.chain).await,
-        None => Err(Told::new(
-            Exit::Unavailable,
-            "not-ready",
-            "Redis does not have the chain now",
-            "Wait until the node is ready (`forebay status`), or dump --tier slow.",
-        )
-        .into()),
+        None => Err(reads.without_fast(", or dump --tier slow")),
     };
     context.read(Look::Ready, dump).await
 }

@@ -61,7 +61,11 @@ impl Context {
             answer = ask(&reads) => answer,
             () = self.signals.asked() => Err(interrupted("while reading")),
         };
-        reads.close().await?;
+        match reads.close().await {
+            // What was asked is known all the same.
+            Err(error) if answer.is_ok() => self.screen.warn_always(format!("{error:#}")),
+            closed => closed?,
+        }
         answer
     }
 }

@@ -10,11 +10,11 @@ use serde::Serialize;
 use tokio_postgres::Config;
 
 use super::Context;
-use crate::exit::Exit;
+use crate::exit::{Exit, Told};
 use crate::home::{Brought, Home};
 use crate::node_report::NodeReport;
 use crate::output::{counted, table};
-use crate::reads::{Look, Reads};
+use crate::reads::{Look, NOT_ANSWERING, Reads, SILENT};
 
 /// What `--json` prints.
 #[derive(Serialize)]
@@ -40,8 +40,10 @@ struct Status {
     lag: Option<Lag>,
     redis: Option<Redis>,
     postgres: Option<Postgres>,
-    /// Why nothing is known of Redis, where one should be.
+    /// Why nothing is known of Redis, where one should be: `not answering`, `being started or stopped`.
     redis_silence: Option<String>,
+    /// The same of PostgreSQL.
+    postgres_silence: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -125,6 +127,7 @@ async fn look(home: &Home, reads: &Reads) -> anyhow::Result<Status> {
         redis: None,
         postgres: None,
         redis_silence: reads.redis_silence.clone(),
+        postgres_silence: None,
     };
     let slow = look_at_slow(&mut status, reads, private);
     if let Err(silence) = reads.answered_in_time("PostgreSQL", slow).await {
@@ -132,6 +135,7 @@ async fn look(home: &Home, reads: &Reads) -> anyhow::Result<Status> {
             return Err(silence);
         }
         reads.note(format!("{silence:#}"));
+        status.postgres_silence = Some(NOT_ANSWERING.to_owned());
     }
     if let Some(fast) = &reads.fast {
         let look = look_at_fast(&mut status, fast, private);
@@ -140,7 +144,7 @@ async fn look(home: &Home, reads: &Reads) -> anyhow::Result<Status> {
                 return Err(silence);
             }
             reads.note(format!("{silence:#}"));
-            status.redis_silence = Some("does not answer".to_owned());
+            status.redis_silence = Some(NOT_ANSWERING.to_owned());
         }
     }
     // In the first phases of a start Redis still says what an earlier node left.
@@ -188,7 +192,10 @@ async fn look_at_slow(status: &mut Status, reads: &Reads, private: bool) -> anyh
         true => match reads.slow_now().await {
             Ok(found) => found,
             Err(error) => {
-                reads.note(format!("PostgreSQL does not answer: {error:#}"));
+                reads.note(format!("without PostgreSQL: {error:#}"));
+                let told = error.downcast_ref::<Told>();
+                status.postgres_silence =
+                    told.filter(|told| told.kind == SILENT).map(|_| NOT_ANSWERING.to_owned());
                 return Ok(());
             }
         },
@@ -297,7 +304,11 @@ fn text_of(status: &Status) -> String {
         None => "not running",
     };
     lines.push(("redis", status.fast.as_ref().map_or_else(|| no_chain.to_owned(), tier)));
-    let no_chain = if status.postgres.is_some() { "no chain in it now" } else { "not there now" };
+    let no_chain = match &status.postgres_silence {
+        Some(silence) => silence,
+        None if status.postgres.is_some() => "no chain in it now",
+        None => "not there now",
+    };
     lines.push(("postgres", status.slow.as_ref().map_or_else(|| no_chain.to_owned(), tier)));
     for order in &status.standing_orders {
         lines.push((
@@ -317,6 +328,9 @@ fn text_of(status: &Status) -> String {
         lines.push(("lag", format!("{blocks}, {}", counted(lag.operations, "operation"))));
     }
     if let Some(node) = &status.node {
+        if status.lag.is_none() && node.tips.is_some() {
+            lines.push(("lag", format!("{}, as the node says", counted(node.lag_operations, "operation"))));
+        }
         if let Some(profile) = &node.profile {
             lines.push(("profile", profile.clone()));
         }

@@ -40,13 +40,7 @@ async fn beside_node(context: &Context, deep: bool) -> anyhow::Result<Verificati
             let postgres = reads.postgres().await?;
             compare(context, &reads.chain, fast.clone(), postgres, deep).await
         }
-        None => Err(Told::new(
-            Exit::Unavailable,
-            "not-ready",
-            "Redis does not have the chain now, so there is nothing to compare",
-            "Wait until the node is ready (`forebay status`), and try again.",
-        )
-        .into()),
+        None => Err(reads.without_fast("")),
     };
     context.read(Look::Ready, compare).await
 }

@@ -71,7 +71,7 @@ metrics! {
     BLOCKS_ACCEPTED = counter("forebay_blocks_accepted_total", "Blocks accepted.");
     TRANSACTIONS_ACCEPTED = counter("forebay_transactions_accepted_total", "Transactions of accepted blocks.");
     BLOCKS_TAKEN_BACK = counter("forebay_blocks_taken_back_total", "Blocks taken back.");
-    REQUESTS_REFUSED = counter("forebay_requests_refused_total", "Blocks and take-backs that were refused, by what they say or by the chain's state; nothing was changed by them. What cannot be read as a block is not counted.");
+    REQUESTS_REFUSED = counter("forebay_requests_refused_total", "Blocks that were refused, by what they say or by the chain's state, and take-backs that the node refused; nothing was changed by them. Not counted: what cannot be read, and take-backs that a feed or the API refused before they asked the node.");
     OPERATIONS_DURABLE = counter("forebay_operations_durable_total", "Operations that became durable.");
     BLOCKS_DURABLE = counter("forebay_blocks_durable_total", "Blocks that became durable.");
     TRANSACTIONS_DURABLE = counter("forebay_transactions_durable_total", "Transactions of blocks that became durable.");

@@ -266,7 +266,7 @@ fn status_is_told_within_its_time_beside_servers_that_stand_still() {
     let status = shown.with_code(0).says("does not answer within").json();
     assert_eq!((&status["slow"], &status["postgres"]), (&Value::Null, &Value::Null), "{status}");
     let redis = (&status["phase"], &status["redisSilence"]);
-    assert_eq!(redis, (&json!("ready"), &json!("does not answer")), "{status}");
+    assert_eq!(redis, (&json!("ready"), &json!("not answering")), "{status}");
     assert!(took.as_secs() < 30, "it took {took:?}");
     logged.with_code(4).says("does not answer within");
     node.end(Signal::TERM).with_code(0);

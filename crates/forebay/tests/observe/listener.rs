@@ -22,10 +22,15 @@ fn a_scrape_has_every_metric_with_kind_and_help_and_counts_what_was_done() {
     assert_eq!(feed.ask(r#"{"op":"pop","count":2}"#)["height"], 38);
     // It follows a block that the chain does not have.
     assert_eq!(feed.ask(&asking(&blocks[45]))["error"]["kind"], "previous-block");
+    // One that nobody signed is refused before the node's loop sees it.
+    let mut unsigned: Value = serde_json::from_str(&asking(&blocks[38])).unwrap();
+    unsigned["block"]["blockSignature"] = json!("00".repeat(64));
+    assert_ne!(feed.ask(&unsigned.to_string())["accepted"], true);
     until("quantiles are there and all is durable", || {
         let scrape = Scrape::of(address);
         scrape.samples.contains_key("forebay_durable_latency_seconds{quantile=\"0.99\"}")
             && scrape.samples.get("forebay_durable_height") == Some(&38.0)
+            && scrape.samples.get("forebay_requests_refused_total") == Some(&2.0)
             && scrape.samples.get("forebay_redis_memory_bytes").is_some_and(|bytes| *bytes > 0.0)
     });
 
@@ -55,7 +60,7 @@ fn a_scrape_has_every_metric_with_kind_and_help_and_counts_what_was_done() {
     assert_eq!(scrape.value("forebay_blocks_taken_back_total"), 2.0);
     assert_eq!(scrape.value("forebay_operations_accepted_total"), 42.0);
     assert_eq!(scrape.value("forebay_accepted_height"), 38.0);
-    assert_eq!(scrape.value("forebay_requests_refused_total"), 1.0);
+    assert_eq!(scrape.value("forebay_requests_refused_total"), 2.0);
     assert_eq!(scrape.value("forebay_lag_operations"), 0.0);
     assert_eq!(scrape.value("forebay_lag_operations_limit"), 1000.0);
     assert_eq!(scrape.value("forebay_redis_outbox_kept_limit"), 202.0);
@@ -119,6 +124,34 @@ fn readiness_names_each_part_and_a_postgres_that_is_away_does_not_end_it() {
     assert!(scrape.value("forebay_no_progress_seconds") > 0.0);
     assert_eq!(get_json(address, "/livez").0, 200);
     node.end(Signal::TERM);
+}
+
+#[test]
+fn a_redis_that_stands_still_is_told_of_and_requests_are_answered_without_it() {
+    let Some(place) = Place::new() else { return };
+    let (metrics, api) = (free_address(), free_address());
+    let node = place.start_node_with(&[("FOREBAY_METRICS_LISTEN", &metrics.to_string())]);
+    let mut beside = place.command(&["api", "--listen", &api.to_string()]).spawn().unwrap();
+    until("it serves, and all is durable", || {
+        get(api, "/v1/status").is_some() && get_json(api, "/v1/status").1["slow"]["height"] == 1
+    });
+    let redis = Pid::from_raw(place.server_pids().unwrap().0).unwrap();
+    kill_process(redis, Signal::STOP).unwrap();
+    for _ in 0..3 {
+        // A request that waits for its end is answered with 503.
+        let (status, answer) = get_json(api, "/v1/status");
+        let available = (&answer["fast"]["available"], &answer["slow"]["available"]);
+        assert_eq!((status, available), (200, (&json!(false), &json!(true))), "{answer}");
+    }
+    until("the node is not ready", || get_json(metrics, "/readyz").0 == 503);
+    let (_, readiness) = get_json(metrics, "/readyz");
+    assert_eq!(part(&readiness, "redis")["ok"], false, "{readiness}");
+    kill_process(redis, Signal::CONT).unwrap();
+    until("it is ready again", || get_json(metrics, "/readyz").0 == 200);
+    until("Redis is asked again", || get_json(api, "/v1/status").1["fast"]["available"] == true);
+    kill_process(Pid::from_child(&beside), Signal::TERM).unwrap();
+    assert!(beside.wait().unwrap().success());
+    node.end(Signal::TERM).with_code(0);
 }
 
 #[test]

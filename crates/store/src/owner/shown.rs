@@ -27,6 +27,7 @@ impl Owner {
 
     pub(crate) fn show(&mut self) {
         self.counts.requests_refused = self.refused.load(Ordering::Relaxed);
+        let redis_trouble = self.redis_trouble.clone().or_else(|| self.pulse.trouble());
         let lag_since = self.tail.front().map(|unsynced| unsynced.accepted_at);
         self.progress.send_modify(|progress| {
             progress.tip = self.writer.tip();
@@ -35,8 +36,8 @@ impl Owner {
             progress.lag_operations = self.tail.len();
             progress.lag_bytes = self.tail_bytes;
             progress.lag_since = lag_since;
-            progress.last_error = self.redis_trouble.clone().or_else(|| self.slow_trouble.clone());
-            progress.redis_error.clone_from(&self.redis_trouble);
+            progress.last_error = redis_trouble.clone().or_else(|| self.slow_trouble.clone());
+            progress.redis_error.clone_from(&redis_trouble);
             progress.postgres_error.clone_from(&self.slow_trouble);
             progress.redis_away_since = self.waiting.as_ref().map(|waiting| waiting.since);
             progress.no_progress_since = lag_since.map(|since| since.max(self.progressed_at));

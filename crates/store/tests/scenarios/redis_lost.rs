@@ -35,6 +35,22 @@ async fn redis_stopped_and_resumed_holds_callers_up_and_loses_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_is_silent_is_told_of_without_a_caller() {
+    let stage = Stage::new().await;
+    let node = stage.bench.start().await.unwrap();
+    let redis = stage.bench.servers.redis().pid();
+    signal(redis, "STOP");
+    until(&node, "the silence is told", |progress| {
+        progress.redis_error.is_some() && progress.last_error == progress.redis_error
+    })
+    .await;
+    signal(redis, "CONT");
+    until(&node, "and its end", |progress| progress.redis_error.is_none() && progress.last_error.is_none())
+        .await;
+    node.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn redis_replaced_by_an_older_copy_is_neither_read_nor_written_and_gets_the_tail_again() {
     let durable = TestOptions { redis_profile: RedisProfile::Durable, ..TestOptions::default() };
     let mut stage = Stage::with(durable).await;
