@@ -39,6 +39,9 @@ language sql immutable parallel safe as $$
     select a / b - case when a % b < 0 then 1 else 0 end
 $$;
 
+-- A sum that stays a bigint all the way; one that leaves the range is an error. `sum` makes a numeric of each.
+create aggregate forebay_code.total(bigint) (sfunc = int8pl, stype = bigint, initcond = '0', parallel = safe);
+
 -- The weight of a delegate at a round end: its voters' shares times its productivity, which counts from 200 blocks on.
 -- One multiplication of doubles; the cast rounds half to even.
 create function forebay_code.votes_weight(voters_share bigint, produced integer, missed integer) returns bigint

@@ -63,8 +63,11 @@ declare
 begin
     return query
     select
-        e.address, sum(e.balance)::bigint, sum(e.fees)::bigint, sum(e.rewards)::bigint,
-        sum(e.produced)::integer, sum(e.missed)::integer, min(e.height), max(e.touched), min(e.paid)
+        e.address,
+        -- In two halves: between the whole supply sent to and fro a sum may leave the range that it ends in.
+        (forebay_code.total(e.balance >> 32) << 32) + forebay_code.total(e.balance & 4294967295),
+        forebay_code.total(e.fees), forebay_code.total(e.rewards),
+        forebay_code.total(e.produced)::integer, forebay_code.total(e.missed)::integer, min(e.height), max(e.touched), min(e.paid)
     from (
         -- Who sends pays the amount and the fee; the fee goes to nobody until the round's end.
         select t.sender as address, -(t.amount + t.fee) as balance, 0::bigint as fees, 0::bigint as rewards,
