@@ -40,7 +40,7 @@ check: check-setup ## format, lints, documentation, scripts, units and licences,
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked
 	scripts/check-packaging
-	CARGO=$(CARGO) scripts/check-licences
+	CARGO=$(CARGO) scripts/check_licences.py
 
 deny: ## licences, sources and known weaknesses of all dependencies; before a release
 	@scripts/setup --deny
