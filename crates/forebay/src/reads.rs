@@ -417,7 +417,7 @@ async fn within<T>(server: &str, limit: Duration, work: impl Future<Output = T>)
             Exit::Unavailable,
             SILENT,
             format!("{server} is there and does not answer within {} s", limit.as_secs_f32().ceil()),
-            "See whether its process is stopped, or the machine overloaded; --connect-timeout sets how long to wait.",
+            "See whether its process is stopped, it recovers from a crash, or the machine is overloaded; --connect-timeout sets how long to wait.",
         )
         .into()
     })

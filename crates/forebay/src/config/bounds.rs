@@ -98,6 +98,7 @@ fn limits(limits: &LimitSettings) -> [Bounded; 13] {
         bounded("limits.no_progress_seconds_max", limits.no_progress_seconds_max, 0, SECONDS_MAX),
         bounded("limits.durable_within_ms", limits.durable_within_ms, 0, 1000 * SECONDS_MAX),
         bounded("limits.grace_seconds", limits.grace_seconds, 0, SECONDS_MAX),
+        // With the age of the whole network every tip is live.
         bounded("limits.live_within_seconds", limits.live_within_seconds, 0, 10 * SECONDS_MAX),
     ]
 }

@@ -56,7 +56,7 @@ impl Meter {
             return;
         }
         let message = if blocks == self.last.blocks && known_blocks > self.last.known_blocks {
-            format!("{} skipped: the chain has them", counted(known_blocks, "block"))
+            format!("skipped {} that the chain has", counted(known_blocks, "block"))
         } else {
             self.message(elapsed, blocks - self.last.blocks, transactions - self.last.transactions)
         };
