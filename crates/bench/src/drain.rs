@@ -45,7 +45,11 @@ pub(crate) async fn measure(
     let staged = stage.start().await?;
     let mut raw = RawCopy::open(arena, load, pace).await?;
     let (mut ours, mut plain) = (Vec::new(), Vec::new());
-    for blocks in load.blocks.chunks(load.blocks.len().div_ceil(options.repeats.max(1)).max(1)) {
+    let count = match pace {
+        Pace::Bulk => options.blocks_in_bulk(load.block_size),
+        Pace::Live | Pace::CommitEach => options.blocks_a_measurement(load.block_size),
+    };
+    for blocks in load.blocks.chunks(count).take(options.repeats.max(1)) {
         let written = match pace {
             Pace::Bulk => Load::transactions(blocks),
             Pace::Live | Pace::CommitEach => blocks.len() as u64,

@@ -173,7 +173,8 @@ impl Bench<'_> {
         let options = self.options;
         let of = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
         match part {
-            Part::Accept | Part::Drain => options.blocks_a_measurement(block_size) * options.repeats.max(1),
+            Part::Accept => options.blocks_a_measurement(block_size) * options.repeats.max(1),
+            Part::Drain => options.blocks_in_bulk(block_size) * options.repeats.max(1),
             Part::Latency => of(options.single_blocks),
             Part::Full => of(options.full_transactions() / block_size.max(1)).max(3),
             Part::TakeBack => of(options.take_back.iter().copied().max().unwrap_or(1) + 10),

@@ -146,7 +146,8 @@ pub struct BenchOptions {
     pub profiles: Vec<Durability>,
     /// How often each arm is measured; the median counts.
     pub repeats: usize,
-    /// Transactions of one measurement of `accept` and `drain`, in blocks of 250 or more; a quarter of that in smaller ones.
+    /// Transactions of one measurement of `accept` and `drain`. In blocks of less than 250 a quarter of it, but for `drain` in
+    /// bulk: what takes many blocks at a time is measured over many batches.
     pub transactions: u32,
     /// Seconds of one measurement of `full`; a sixth of it in `read`, a tenth in `http`.
     pub seconds: f64,
@@ -258,9 +259,14 @@ impl BenchOptions {
         (self.seconds * f64::from(self.full_rate)) as u32
     }
 
-    /// Blocks of one measurement of `accept` and `drain`.
+    /// Blocks of one measurement of `accept`, and of `drain` where they come one by one.
     pub(crate) fn blocks_a_measurement(&self, block_size: u32) -> usize {
-        let transactions = if block_size < 250 { self.transactions / 4 } else { self.transactions };
-        usize::try_from((transactions / block_size.max(1)).max(2)).unwrap_or(2)
+        let in_bulk = self.blocks_in_bulk(block_size);
+        if block_size < 250 { (in_bulk / 4).max(2) } else { in_bulk }
+    }
+
+    /// Blocks of one measurement of `drain` in bulk.
+    pub(crate) fn blocks_in_bulk(&self, block_size: u32) -> usize {
+        usize::try_from((self.transactions / block_size.max(1)).max(2)).unwrap_or(2)
     }
 }

@@ -27,7 +27,7 @@ use tokio::time::{Interval, MissedTickBehavior};
 
 use self::stops::{StopAsked, Stops};
 use crate::awake::AwakeClock;
-use crate::error::StoreError;
+use crate::error::{Decision, StoreError, decide};
 use crate::guard::{Guard, Verdict};
 use crate::latency::Latency;
 use crate::memory::pressure::MemoryWatch;
@@ -38,8 +38,8 @@ use crate::receipt::{Accepted, Durable};
 use crate::retention::Retention;
 use crate::serve::{STEPS_SENT_MAX, Waiting};
 use crate::start::{Heartbeat, Observer, Pulse, Started};
-use crate::syncer::{Batch, SyncEvent, Syncer};
-use crate::writer::Writer;
+use crate::syncer::{BackOff, Batch, SyncEvent, Syncer};
+use crate::writer::{Step, Writer};
 
 /// Things to remove from Redis before a trim is worth a call of its own.
 const TRIM_AT_LEAST: usize = 64;
@@ -224,15 +224,32 @@ impl Owner {
         (owner, progress_seen)
     }
 
-    /// Applies the genesis block if the chain is empty.
+    /// Applies the genesis block if the chain is empty. A large one keeps Redis busy for longer than an answer is waited for,
+    /// so what became of it is asked until Redis answers again.
     pub(crate) async fn begin_chain(&mut self) -> Result<(), StoreError> {
         if self.writer.resident.tip.is_some() {
             return Ok(());
         }
         self.writer.resident.genesis_account = Some(self.genesis_account());
-        let step = self.writer.apply_genesis((*self.options.genesis).clone()).await?;
+        let (since, mut back_off) = (Instant::now(), BackOff::new());
+        let step = loop {
+            match self.genesis_step().await {
+                Ok(step) => break step,
+                // An operator has to act first.
+                Err(error) if decide(&error) == Decision::RetrySlowly => return Err(error),
+                Err(error) => self.bear(error, since, &mut back_off).await?,
+            }
+        };
         self.accepted(step);
         Ok(())
+    }
+
+    async fn genesis_step(&mut self) -> Result<Step, StoreError> {
+        self.writer.confirm_run().await?;
+        match self.writer.settle().await?.pop() {
+            Some(done) => Ok(done),
+            None => self.writer.apply_genesis((*self.options.genesis).clone()).await,
+        }
     }
 
     pub(crate) fn genesis_account(&self) -> Address {

@@ -57,7 +57,7 @@ returns table (
     address bigint, balance bigint, fees bigint, rewards bigint, produced_blocks integer, missed_blocks integer,
     created_height integer, touched_height integer, paid_height integer
 )
-language plpgsql stable rows 2000 as $$
+language plpgsql stable rows 2000 set enable_bitmapscan = on as $$
 declare
     without_effect bigint[] := (select c.without_effect from forebay.chain c);
 begin
@@ -103,7 +103,7 @@ end $$;
 -- By account: the first public key that the segment shows of it, as a sender or as a member of a group.
 create function forebay_code.first_keys(first_height integer, last_height integer, types integer)
 returns table (address bigint, public_key bytea, height integer)
-language plpgsql stable rows 2000 as $$
+language plpgsql stable rows 2000 set enable_bitmapscan = on as $$
 declare
     without_effect bigint[] := (select c.without_effect from forebay.chain c);
 begin
@@ -129,7 +129,7 @@ end $$;
 -- By voter and delegate: +1 for a vote that the segment adds, -1 for one that it removes; what cancels out is left out.
 create function forebay_code.vote_changes(first_height integer, last_height integer, types integer)
 returns table (voter bigint, delegate bigint, net integer)
-language plpgsql stable rows 100 as $$
+language plpgsql stable rows 100 set enable_bitmapscan = on as $$
 declare
     without_effect bigint[] := (select c.without_effect from forebay.chain c);
 begin

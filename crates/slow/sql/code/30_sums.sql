@@ -3,10 +3,12 @@
 -- Adds the segment's sums (direction 1) or takes them away again (direction -1): each is the inverse of the other.
 -- Rows are made here for accounts that the segment brings in; `forget_attributes` removes them again. A tally moves by what
 -- the voters in the segment contributed before and contribute after, so that no other voter is read.
+-- Without bitmaps: as long as PostgreSQL knows nothing of the votes it makes one for each account of the segment, and most have
+-- no vote. The functions that read a range of transactions have them back.
 create function forebay_code.shift_sums(
     first_height integer, last_height integer, segment forebay.blocks[], types integer, direction integer
 ) returns void
-language plpgsql as $$
+language plpgsql set enable_bitmapscan = off as $$
 declare
     chain forebay.chain := (select c from forebay.chain c);
     below_zero bigint;

@@ -3,7 +3,8 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use forebay_store::{Node, Phase, StoreError};
+use forebay_fast::Keys;
+use forebay_store::{Node, Phase, PhaseProgress, StoreError};
 use forebay_testkit::node::TestNode;
 use forebay_testkit::proxy::Direction;
 
@@ -109,4 +110,37 @@ async fn a_postgres_that_does_not_flush_is_refused_before_anything_is_done() {
     let made = "select from pg_roles where rolname = 'forebay_owner'";
     assert!(stage.bench.admin().await.query_opt(made, &[]).await.unwrap().is_none());
     assert_eq!(stage.redis::<u64>(&["DBSIZE"]).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_first_start_whose_redis_goes_away_over_the_genesis_block_asks_what_became_of_it() {
+    let stage = Stage::new().await;
+    let (proxies, options) = stage.proxied("away").await;
+    let proxies = Arc::new(proxies);
+    let outbox = Keys::new(&options.profile.name).unwrap().outbox();
+    let slow_answers = {
+        let proxies = Arc::clone(&proxies);
+        move |progress: PhaseProgress| {
+            if progress.phase == Phase::Check {
+                proxies.redis.set_delay(Direction::ToClient, Duration::from_millis(300));
+            }
+        }
+    };
+    let starting = start_watched(&options, Arc::new(slow_answers));
+    let breaking = async {
+        // The step is done, and its answer is on its way.
+        while stage.redis::<u64>(&["XLEN", &outbox]).await == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        proxies.redis.refuse();
+        proxies.redis.cut();
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        proxies.redis.heal();
+    };
+    let (node, ()) = tokio::join!(starting, breaking);
+    let node = node.unwrap();
+    assert_eq!(node.node.progress().tip.unwrap().height, 1);
+    assert_eq!(stage.redis::<u64>(&["XLEN", &outbox]).await, 1);
+    stage.assert_complete(&node).await;
+    node.stop().await.unwrap();
 }
