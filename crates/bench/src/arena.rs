@@ -9,11 +9,17 @@ use forebay_fast::Holder;
 use forebay_generator::Network;
 use forebay_servers::{PostgresServer, PrivateServers, RedisServer, SUPERUSER, ServersOptions};
 use forebay_slow::setup::{ChainParameters, Names, Passwords, migrate, prepare};
+use forebay_store::memory::Machine;
 use forebay_store::{Limits, Node, NodeOptions, OnHardLimit, Running, Setup};
 use tokio_postgres::{Client, Config, NoTls};
 
 use crate::error::BenchError;
 use crate::options::Durability;
+
+/// As a node that nobody set up takes it.
+fn accounts_cached_bytes() -> u64 {
+    Limits::accounts_cached_bytes_by_memory(Machine::of_process(None).memory_bytes())
+}
 
 /// One PostgreSQL, and a Redis for each profile. All of them idle unless something is measured on them.
 pub(crate) struct Arena {
@@ -124,7 +130,7 @@ impl Arena {
             }),
             profile: Arc::new(network.profile.clone()),
             genesis: Arc::new(network.genesis.clone()),
-            limits,
+            limits: Limits { accounts_cached_bytes_max: accounts_cached_bytes(), ..limits },
             holder: Holder { host: "bench".to_owned(), pid: std::process::id(), since_ms: 0 },
             holder_is_gone: true,
             connect_timeout: Some(Duration::from_secs(60)),

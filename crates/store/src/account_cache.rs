@@ -1,7 +1,9 @@
-//! Accounts that were touched lately, as the last step left them. The Writer is the only one that writes, so they cannot
-//! be stale; with a restore they go, with everything else that is resident.
+//! Accounts as the last step left them: those that a restore read, as far as there is room, and those that were touched
+//! since. The Writer is the only one that writes, so they cannot be stale; with a restore they go, with everything else that
+//! is resident.
 //!
-//! Bounded in bytes, by two generations: when the young one is full it becomes the old one, and what was old and not written since is dropped.
+//! Bounded in bytes, by two generations: when the young one is full it becomes the old one, and what was old and not written
+//! since is dropped. A chain whose accounts fit into one generation has all of them at hand.
 
 use std::collections::HashMap;
 
@@ -10,15 +12,15 @@ use forebay_ledger::ids::Address;
 use forebay_ledger::ids::hashing::IdHash;
 use forebay_ledger::keys::PublicKey;
 
-/// Weight of one generation: so many plain accounts.
-const YOUNG_MAX: usize = 200_000;
+use crate::options::Limits;
+
 /// What a plain account takes, with its place in the table.
 const PLAIN_BYTES: usize = 320;
 
-/// What the cache takes at most of a chain with so many accounts, bytes.
-pub(crate) fn bytes_max(accounts: u64) -> u64 {
+/// What the cache takes at most of a chain with so many accounts, bytes, where it may take `limit_bytes`.
+pub(crate) fn bytes_max(accounts: u64, limit_bytes: u64) -> u64 {
     // The younger generation may have an account that the older has, too.
-    accounts.min(YOUNG_MAX as u64) * 2 * PLAIN_BYTES as u64
+    accounts.saturating_mul(2 * PLAIN_BYTES as u64).min(limit_bytes)
 }
 
 type Generation = HashMap<Address, Account, IdHash>;
@@ -29,6 +31,8 @@ pub(crate) struct AccountCache {
     /// In plain accounts: one with a group of signers or many votes counts for several.
     young_weight: usize,
     old: Generation,
+    /// When it became old: what left it since is counted until it is dropped.
+    old_weight: usize,
     young_max: usize,
     /// How often a generation was dropped.
     drops: u64,
@@ -36,17 +40,34 @@ pub(crate) struct AccountCache {
 
 impl Default for AccountCache {
     fn default() -> Self {
-        Self {
-            young: Generation::default(),
-            young_weight: 0,
-            old: Generation::default(),
-            young_max: YOUNG_MAX,
-            drops: 0,
-        }
+        Self::new(Limits::default().accounts_cached_bytes_max)
     }
 }
 
 impl AccountCache {
+    /// Of so many bytes at most; the newest account is always there.
+    pub(crate) fn new(bytes_max: u64) -> Self {
+        let young_max = bytes_max / (2 * PLAIN_BYTES as u64);
+        Self {
+            young: Generation::default(),
+            young_weight: 0,
+            old: Generation::default(),
+            old_weight: 0,
+            young_max: usize::try_from(young_max).unwrap_or(usize::MAX).max(1),
+            drops: 0,
+        }
+    }
+
+    /// Whether another account fits into the young generation.
+    pub(crate) fn has_room(&self) -> bool {
+        self.young_weight < self.young_max
+    }
+
+    /// What it takes, bytes, by the weight of a plain account.
+    pub(crate) fn bytes(&self) -> u64 {
+        ((self.young_weight + self.old_weight) * PLAIN_BYTES) as u64
+    }
+
     pub(crate) fn get(&self, address: Address) -> Option<&Account> {
         self.young.get(&address).or_else(|| self.old.get(&address))
     }
@@ -65,7 +86,7 @@ impl AccountCache {
     pub(crate) fn insert(&mut self, account: Account) {
         if self.young_weight >= self.young_max {
             self.old = std::mem::take(&mut self.young);
-            self.young_weight = 0;
+            self.old_weight = std::mem::take(&mut self.young_weight);
             self.drops += 1;
         }
         self.young_weight += weight(&account);
@@ -106,6 +127,33 @@ mod tests {
             assert!(cache.young.len() + cache.old.len() <= 20);
         }
         assert!(cache.get(Address(3)).is_none());
+    }
+
+    #[test]
+    fn it_takes_no_more_than_its_bytes_and_says_how_many() {
+        let bytes_max = 10 * 2 * PLAIN_BYTES as u64;
+        let mut cache = AccountCache::new(bytes_max);
+        assert_eq!((cache.bytes(), cache.has_room()), (0, true));
+        for number in 0..10 {
+            assert!(cache.has_room());
+            cache.insert(account(number, 1));
+        }
+        assert_eq!((cache.bytes(), cache.has_room(), cache.drops()), (bytes_max / 2, false, 0));
+        for number in 0..1000 {
+            cache.insert(account(number % 37, 1));
+            assert!(cache.bytes() <= bytes_max);
+        }
+        assert_eq!(bytes_max_of(9), 9 * 2 * PLAIN_BYTES as u64);
+        assert_eq!(bytes_max_of(u64::MAX), bytes_max);
+        // Without any room the newest is still there.
+        let mut least = AccountCache::new(0);
+        least.insert(account(1, 1));
+        least.insert(account(2, 2));
+        assert_eq!(least.get(Address(2)).unwrap().balance, 2);
+    }
+
+    fn bytes_max_of(accounts: u64) -> u64 {
+        super::bytes_max(accounts, 10 * 2 * PLAIN_BYTES as u64)
     }
 
     #[test]

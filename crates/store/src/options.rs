@@ -88,6 +88,9 @@ pub struct Limits {
     /// Outbox entries kept after they are durable, so that a PostgreSQL put back to an older state can be fed again.
     /// 202: two rounds of 101.
     pub outbox_kept: usize,
+    /// Memory for accounts that the node keeps at hand, bytes: a block that touches another one waits for Redis once more.
+    /// 128 MB: 400,000 of them. See [`accounts_cached_bytes_by_memory`](Self::accounts_cached_bytes_by_memory).
+    pub accounts_cached_bytes_max: u64,
     /// How long a foreign holder's heartbeat must stand still before its chain is taken.
     pub takeover_after: Duration,
     /// How long Redis may be away under a running node before it stops.
@@ -104,6 +107,21 @@ pub struct Limits {
     pub live_within: Duration,
 }
 
+/// Accounts at hand on a machine of whatever size.
+const ACCOUNTS_CACHED_BYTES_LEAST: u64 = 128_000_000;
+/// And where there is more memory: one part of so many, up to 2 GiB, which is 6,700,000 accounts.
+const ACCOUNTS_CACHED_SHARE: u64 = 16;
+const ACCOUNTS_CACHED_BYTES_MOST: u64 = 2 << 30;
+
+impl Limits {
+    /// What accounts at hand may take where nobody said otherwise: a sixteenth of the memory of the machine, or of the control
+    /// group, 128 MB at least and 2 GiB at most. A chain with fewer accounts takes less.
+    #[must_use]
+    pub fn accounts_cached_bytes_by_memory(memory_bytes: u64) -> u64 {
+        (memory_bytes / ACCOUNTS_CACHED_SHARE).clamp(ACCOUNTS_CACHED_BYTES_LEAST, ACCOUNTS_CACHED_BYTES_MOST)
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
@@ -114,6 +132,7 @@ impl Default for Limits {
             blocks_kept: 1000,
             undo_kept: 202,
             outbox_kept: 202,
+            accounts_cached_bytes_max: ACCOUNTS_CACHED_BYTES_LEAST,
             takeover_after: Duration::from_secs(10),
             redis_away_max: Duration::from_secs(60),
             no_progress_max: Duration::from_secs(600),
@@ -121,5 +140,19 @@ impl Default for Limits {
             grace: Duration::from_secs(60),
             live_within: Duration::from_secs(300),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Limits;
+
+    #[test]
+    fn accounts_at_hand_follow_the_memory_within_bounds() {
+        let by_memory = Limits::accounts_cached_bytes_by_memory;
+        assert_eq!(by_memory(1 << 30), 128_000_000);
+        assert_eq!(by_memory(24 << 30), 1536 << 20);
+        assert_eq!(by_memory(u64::MAX), 2 << 30);
+        assert_eq!(Limits::default().accounts_cached_bytes_max, by_memory(0));
     }
 }

@@ -228,6 +228,7 @@ impl Owner {
     /// so what became of it is asked until Redis answers again.
     pub(crate) async fn begin_chain(&mut self) -> Result<(), StoreError> {
         if self.writer.resident.tip.is_some() {
+            self.show();
             return Ok(());
         }
         self.writer.resident.genesis_account = Some(self.genesis_account());

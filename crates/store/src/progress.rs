@@ -182,6 +182,8 @@ pub struct Progress {
     pub in_flight: InFlight,
     /// What Redis keeps.
     pub kept: KeptInRedis,
+    /// Memory of the accounts that the Writer has at hand, bytes, by what a plain one takes.
+    pub accounts_cached_bytes: u64,
     /// What is wrong with Redis, while it lasts.
     pub redis_error: Option<String>,
     /// What is wrong with PostgreSQL, while it lasts.
@@ -221,6 +223,7 @@ impl Progress {
             pace: Pace::default(),
             in_flight: InFlight::default(),
             kept: KeptInRedis::default(),
+            accounts_cached_bytes: 0,
             redis_error: None,
             postgres_error: None,
             redis_away_since: None,

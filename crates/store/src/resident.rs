@@ -1,5 +1,5 @@
-//! What the Writer keeps in memory between blocks: the tip, the running round, all delegates, accounts that were touched
-//! lately, and which transaction ids are certainly new.
+//! What the Writer keeps in memory between blocks: the tip, the running round, all delegates, accounts as far as there
+//! is room, and which transaction ids are certainly new.
 //!
 //! It is the only one that writes, so what it keeps cannot be stale: an epoch that was lost makes the next step fail, and
 //! a restore replaces all of it. Bounded by the number of delegates, each of which paid for its registration, by the
@@ -17,10 +17,12 @@ use forebay_slow::Counts;
 
 use crate::account_cache::{self, AccountCache};
 use crate::known_ids::{self, KnownIds};
+use crate::options::Limits;
 
 /// What a node remembers of a chain of this size, at most, bytes; the delegates' few are in its own need.
-pub(crate) fn bytes_max(counts: &Counts) -> u64 {
-    account_cache::bytes_max(counts.accounts) + known_ids::bytes(counts.transactions)
+pub(crate) fn bytes_max(counts: &Counts, limits: &Limits) -> u64 {
+    account_cache::bytes_max(counts.accounts, limits.accounts_cached_bytes_max)
+        + known_ids::bytes(counts.transactions)
 }
 
 /// The part of the state that every block needs.

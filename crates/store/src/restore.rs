@@ -13,6 +13,7 @@ use forebay_ledger::state::{RoundState, Tip};
 use forebay_slow::SlowReader;
 use tokio_postgres::Config;
 
+use crate::account_cache::AccountCache;
 use crate::error::StoreError;
 use crate::kept::{KeptOperations, block_of};
 use crate::known_ids::KnownIds;
@@ -80,7 +81,7 @@ impl RestoreFrom<'_> {
         at(Phase::Restore, 0, Some(total));
         let expected = Expected { accounts: counts.accounts, transactions: counts.transactions };
         let mut restore = self.fast.begin_restore(self.epoch, expected).await?;
-        let mut loaded = Loaded::default();
+        let mut loaded = Loaded::of(AccountCache::new(self.limits.accounts_cached_bytes_max));
         reads()
             .accounts(ROWS_A_CHUNK, async |accounts: Vec<Account>| -> Result<(), StoreError> {
                 restore.load_accounts(&accounts).await?;
@@ -141,8 +142,8 @@ impl RestoreFrom<'_> {
             round,
             genesis_account,
             delegates: loaded.delegates,
+            accounts: loaded.at_hand,
             known_ids: Some(known_ids),
-            ..Resident::default()
         };
         let outbox = operations.entries.iter().map(|entry| (entry.position, block_of(entry))).collect();
         Ok(Restored { resident, kept, outbox, seq: slow.seq })
@@ -163,15 +164,19 @@ fn shown(id: Option<BlockId>) -> String {
 }
 
 /// What passed by on its way to Redis.
-#[derive(Default)]
 struct Loaded {
     accounts: u64,
+    at_hand: AccountCache,
     delegates: HashMap<Address, Account>,
     /// Per delegate: sum of its voters' balances, sum of their shares.
     tallies: HashMap<Address, (i128, i128)>,
 }
 
 impl Loaded {
+    fn of(at_hand: AccountCache) -> Self {
+        Self { accounts: 0, at_hand, delegates: HashMap::new(), tallies: HashMap::new() }
+    }
+
     fn add(&mut self, accounts: Vec<Account>) {
         self.accounts += accounts.len() as u64;
         for account in accounts {
@@ -183,6 +188,8 @@ impl Loaded {
             }
             if account.delegate.is_some() {
                 self.delegates.insert(account.address, account);
+            } else if self.at_hand.has_room() {
+                self.at_hand.insert(account);
             }
         }
     }

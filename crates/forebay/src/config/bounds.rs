@@ -82,7 +82,7 @@ fn numbers(settings: &Settings) -> [Bounded; 5] {
     ]
 }
 
-fn limits(limits: &LimitSettings) -> [Bounded; 13] {
+fn limits(limits: &LimitSettings) -> [Bounded; 14] {
     let bounded = |name, value, least, most| Bounded { name, value, least, most };
     let wide = |value: usize| u64::try_from(value).unwrap_or(u64::MAX);
     [
@@ -93,6 +93,12 @@ fn limits(limits: &LimitSettings) -> [Bounded; 13] {
         bounded("limits.blocks_kept", limits.blocks_kept.into(), 0, COUNT_MAX),
         bounded("limits.undo_kept", limits.undo_kept.into(), 0, COUNT_MAX),
         bounded("limits.outbox_kept", wide(limits.outbox_kept), 0, COUNT_MAX),
+        bounded(
+            "limits.accounts_cached_bytes_max",
+            limits.accounts_cached_bytes_max.unwrap_or(0),
+            0,
+            BYTES_MAX,
+        ),
         bounded("limits.takeover_after_seconds", limits.takeover_after_seconds, 1, SECONDS_MAX),
         bounded("limits.redis_away_seconds_max", limits.redis_away_seconds_max, 0, SECONDS_MAX),
         bounded("limits.no_progress_seconds_max", limits.no_progress_seconds_max, 0, SECONDS_MAX),

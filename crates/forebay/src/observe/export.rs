@@ -140,7 +140,7 @@ fn of_node(node: &ObservedNode) {
     of_tips(&progress, node);
     of_counts(&progress);
     of_lag(&progress, &node.limits);
-    of_writer(&progress, node.node.commands_waiting());
+    of_writer(&progress, &node.limits, node.node.commands_waiting());
     of_redis(&progress, &node.limits);
 }
 
@@ -199,7 +199,7 @@ fn of_lag(progress: &Progress, limits: &Limits) {
     set(names::BATCH_BYTES_LIMIT, number(limits.batch_bytes_max));
 }
 
-fn of_writer(progress: &Progress, (waiting, places): (usize, usize)) {
+fn of_writer(progress: &Progress, limits: &Limits, (waiting, places): (usize, usize)) {
     for pace in [Pace::Free, Pace::Slowed(std::time::Duration::ZERO), Pace::Waiting] {
         set_one(names::PACE, pace.name(), truth(pace.name() == progress.pace.name()));
     }
@@ -207,6 +207,8 @@ fn of_writer(progress: &Progress, (waiting, places): (usize, usize)) {
     set(names::PAUSE, pause);
     set(names::COMMANDS_WAITING, number(waiting));
     set(names::COMMANDS_WAITING_LIMIT, number(places));
+    set(names::ACCOUNTS_CACHED, number(progress.accounts_cached_bytes));
+    set(names::ACCOUNTS_CACHED_LIMIT, number(limits.accounts_cached_bytes_max));
     set(names::LOOP_SILENT, progress.looked_at.elapsed().as_secs_f64());
 }
 

@@ -102,6 +102,8 @@ metrics! {
     PAUSE = gauge("forebay_writer_pause_seconds", "Pause before each block while the pace is slowed.");
     COMMANDS_WAITING = gauge("forebay_commands_waiting", "Callers' commands in the queue of the loop.");
     COMMANDS_WAITING_LIMIT = gauge("forebay_commands_waiting_limit", "Places in that queue; who comes later waits for one.");
+    ACCOUNTS_CACHED = gauge("forebay_accounts_cached_bytes", "Memory of the accounts that the writer has at hand, by what a plain one takes.");
+    ACCOUNTS_CACHED_LIMIT = gauge("forebay_accounts_cached_bytes_limit", "accounts_cached_bytes_max; blocks that touch other accounts wait for Redis once more.");
     LOOP_SILENT = gauge("forebay_loop_silent_seconds", "Since when the loop has not looked at its limits: below 1, but while it heals or rewinds.");
 
     // Redis.

@@ -44,6 +44,12 @@ impl Machine {
         Self::read(Path::new("/proc"), Path::new("/sys/fs/cgroup"), &process)
     }
 
+    /// What its processes may have in all, bytes: the control group's limit, else the RAM.
+    #[must_use]
+    pub fn memory_bytes(&self) -> u64 {
+        self.cgroup.as_ref().map_or(self.total_bytes, |group| group.limit_bytes)
+    }
+
     /// A machine by its `/proc` and its `/sys/fs/cgroup`. What cannot be read counts as no limit.
     #[must_use]
     pub fn read(proc: &Path, cgroups: &Path, process: &str) -> Self {

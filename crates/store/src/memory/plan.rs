@@ -419,7 +419,7 @@ fn bounds(inputs: &PlanInputs<'_>, beside_bytes: u64) -> Vec<Bound> {
         });
     }
     let held_back = NODE_BYTES
-        + crate::resident::bytes_max(&inputs.census.counts)
+        + crate::resident::bytes_max(&inputs.census.counts, inputs.limits)
         + inputs.postgres_bytes
         + u64::try_from(inputs.limits.lag_bytes_max).unwrap_or(u64::MAX / 4);
     let bound = |name, title, limit_bytes: u64, free_bytes: u64| {

@@ -44,6 +44,7 @@ impl Owner {
             progress.at_limit_since = self.at_limit_since;
             progress.counts = self.counts;
             progress.pace = self.pace;
+            progress.accounts_cached_bytes = self.writer.resident.accounts.bytes();
             if !matches!(self.flight, Flight::Batch(_)) {
                 progress.in_flight = InFlight::default();
             }

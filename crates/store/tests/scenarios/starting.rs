@@ -144,3 +144,27 @@ async fn a_first_start_whose_redis_goes_away_over_the_genesis_block_asks_what_be
     stage.assert_complete(&node).await;
     node.stop().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restored_node_has_as_many_accounts_at_hand_as_it_may() {
+    let mut stage = Stage::new().await;
+    let node = stage.bench.start().await.unwrap();
+    stage.forward(&node, 20).await;
+    node.stop().await.unwrap();
+    let delegates = stage.replayed().iter().filter(|account| account.delegate.is_some()).count();
+    let others = (stage.replayed().len() - delegates) as u64;
+    let node = stage.bench.start().await.unwrap();
+    let all = node.node.progress().accounts_cached_bytes;
+    assert!(all >= others * 320, "{all} bytes for {others} accounts");
+    stage.forward(&node, 10).await;
+    node.stop().await.unwrap();
+    // Five accounts in each of two generations; groups weigh more.
+    let limit = 5 * 2 * 320;
+    stage.bench.options.limits.accounts_cached_bytes_max = limit;
+    let node = stage.bench.start().await.unwrap();
+    let some = node.node.progress().accounts_cached_bytes;
+    assert!(some > 0 && some < all && some <= limit, "{some} bytes of {all}");
+    stage.forward(&node, 10).await;
+    stage.assert_complete(&node).await;
+    node.stop().await.unwrap();
+}
