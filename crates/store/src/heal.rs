@@ -189,7 +189,7 @@ impl Owner {
             postgres: &self.options.postgres,
             profile: &self.options.profile,
             limits: &self.options.limits,
-            genesis_account: self.genesis_account(),
+            genesis: &self.options.genesis,
             epoch: self.writer.epoch,
             seq: self.durable.seq,
             carried,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use forebay_failpoint::reach;
 use forebay_fast::{Expected, FastTier, Position, RestoredHead};
 use forebay_ledger::account::Account;
+use forebay_ledger::block::Block;
 use forebay_ledger::ids::{Address, BlockId, Height};
 use forebay_ledger::profile::NetworkProfile;
 use forebay_ledger::round::forger_list;
@@ -17,6 +18,7 @@ use crate::account_cache::AccountCache;
 use crate::error::StoreError;
 use crate::kept::{KeptOperations, block_of};
 use crate::known_ids::KnownIds;
+use crate::memory::{Chain, census_of_genesis};
 use crate::options::Limits;
 use crate::progress::{Phase, PhaseProgress};
 use crate::resident::Resident;
@@ -40,7 +42,7 @@ pub(crate) struct RestoreFrom<'a> {
     pub(crate) postgres: &'a Config,
     pub(crate) profile: &'a NetworkProfile,
     pub(crate) limits: &'a Limits,
-    pub(crate) genesis_account: Address,
+    pub(crate) genesis: &'a Block,
     pub(crate) epoch: u64,
     /// What PostgreSQL is known to have.
     pub(crate) seq: u64,
@@ -79,7 +81,10 @@ impl RestoreFrom<'_> {
         reach("restore.cleaned");
         let total = counts.accounts + counts.transactions;
         at(Phase::Restore, 0, Some(total));
-        let expected = Expected { accounts: counts.accounts, transactions: counts.transactions };
+        // An empty chain begins with what its genesis block brings.
+        let chain = Chain { profile: self.profile, genesis: self.genesis };
+        let soon = if tip.is_some() { counts } else { census_of_genesis(chain).counts };
+        let expected = Expected { accounts: soon.accounts, transactions: soon.transactions };
         let mut restore = self.fast.begin_restore(self.epoch, expected).await?;
         let mut loaded = Loaded::of(AccountCache::new(self.limits.accounts_cached_bytes_max));
         reads()
@@ -135,7 +140,7 @@ impl RestoreFrom<'_> {
             )));
         }
         reach("restore.before_finish");
-        let genesis_account = tip.map(|_| self.genesis_account);
+        let genesis_account = tip.map(|_| Address::of(&self.genesis.generator_public_key));
         restore.finish(&RestoredHead { position, tip, genesis_account }).await?;
         let resident = Resident {
             tip,

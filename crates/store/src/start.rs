@@ -9,7 +9,6 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use forebay_failpoint::reach;
 use forebay_fast::{FastError, FastErrorKind, FastOptions, FastTier, Head, Holder, Owner};
-use forebay_ledger::ids::Address;
 use forebay_slow::setup::{ChainParameters, migrate, prepare};
 use forebay_slow::{ErrorKind as SlowErrorKind, SlowReader, SlowWriter};
 use tokio::sync::{Notify, watch};
@@ -133,7 +132,7 @@ async fn take_in(
         postgres: &options.postgres,
         profile: &options.profile,
         limits: &options.limits,
-        genesis_account: Address::of(&options.genesis.generator_public_key),
+        genesis: &options.genesis,
         epoch,
         seq: drained_seq,
     }

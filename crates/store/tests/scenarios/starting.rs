@@ -4,11 +4,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use forebay_fast::Keys;
+use forebay_generator::{Network, NetworkOptions};
 use forebay_store::{Node, Phase, PhaseProgress, StoreError};
-use forebay_testkit::node::TestNode;
+use forebay_testkit::node::{Bench, TestNode};
 use forebay_testkit::proxy::Direction;
 
-use crate::support::{Stage, start, start_watched, through};
+use crate::support::{ROUND, Stage, start, start_watched, through};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_start_tells_its_phases_in_their_order_and_how_far_they_are() {
@@ -167,4 +168,22 @@ async fn a_restored_node_has_as_many_accounts_at_hand_as_it_may() {
     stage.forward(&node, 10).await;
     stage.assert_complete(&node).await;
     node.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_chain_has_buckets_for_what_its_genesis_block_brings() {
+    // More than the least number of buckets, 4,096, is made for.
+    let network = NetworkOptions { accounts: 140_000, delegates: ROUND, ..NetworkOptions::default() };
+    let network = Network::from_seed("large", &network).unwrap();
+    let bench = Bench::new(Arc::new(network.profile.clone()), Arc::new(network.genesis.clone())).await;
+    let first = bench.start().await.unwrap();
+    let buckets = first.node.fast().head().await.unwrap().buckets;
+    first.stop().await.unwrap();
+    let accounts = bench.slow_accounts().await.len() as u64;
+    assert!((4_097..=accounts.div_ceil(32)).contains(&buckets.accounts), "{buckets:?} for {accounts}");
+    // A restore counts the same.
+    let second = bench.start().await.unwrap();
+    let restored = second.node.fast().head().await.unwrap().buckets;
+    assert!(restored.accounts.abs_diff(buckets.accounts) <= 1, "{buckets:?}, then {restored:?}");
+    second.stop().await.unwrap();
 }
