@@ -11,6 +11,7 @@ create function forebay_code.shift_sums(
 language plpgsql set enable_bitmapscan = off as $$
 declare
     chain forebay.chain := (select c from forebay.chain c);
+    is_long boolean := cardinality(segment) >= 16;
     below_zero bigint;
     wrong_voter bigint;
     tallies bigint;
@@ -59,8 +60,14 @@ begin
         from (
             select d.address as voter, v.delegate, 1 as before, 0 as net
             from delta d
-            -- One probe of the index a row: `offset 0` keeps the planner from reading all votes instead.
+            -- A few blocks: one probe of the index a row. `offset 0` keeps the planner from reading all votes instead.
             cross join lateral (select w.delegate from forebay.votes w where w.voter = d.address offset 0) v
+            where not is_long
+            union all
+            -- Many blocks: the planner may choose.
+            select d.address, w.delegate, 1, 0
+            from delta d join forebay.votes w on w.voter = d.address
+            where is_long
             union all
             select voter, delegate, 0, net from vote_change
         ) e
