@@ -391,6 +391,8 @@ mod tests {
         let limits =
             |settings: &Settings| Limits { accounts_cached_bytes_max: 0, ..settings.limits.limits() };
         assert_eq!(limits(&settings), limits(&defaults));
+        assert_eq!(settings.limits.accounts_cached_bytes_max, Some(640_000_000));
+        assert_eq!(defaults.limits.limits().accounts_cached_bytes_max, accounts_cached_bytes());
         assert_eq!(settings.write_log_limits(), defaults.write_log_limits());
         assert!(settings.write_log_file.is_some() && defaults.write_log_file.is_none());
         assert!(settings.postgres_admin_url.is_some() && settings.redis_memory_bytes_max.is_some());

@@ -3,6 +3,7 @@
 -- A segment is a run of blocks that ends at the latest with its round. `segment` holds its blocks, because they are no
 -- longer in the table when they are taken back; their transactions are in the table both times. `types` says which types of
 -- transaction occur in it, bit n for type n: what does not occur is not looked for.
+-- Ranges of transactions are read by a bitmap, also when the caller, `shift_sums`, does without.
 -- The row estimates of the functions are chosen so that joins between their results are hashed, never nested.
 
 -- The blocks of the round that ends at `last_height`, from the table and from the segment.

@@ -11,6 +11,8 @@ create function forebay_code.shift_sums(
 language plpgsql set enable_bitmapscan = off as $$
 declare
     chain forebay.chain := (select c from forebay.chain c);
+    -- Fewer blocks touch far fewer accounts than the 2,000 rows that `account_deltas` is estimated at: a plan for so many might
+    -- read all votes.
     is_long boolean := cardinality(segment) >= 16;
     below_zero bigint;
     wrong_voter bigint;
