@@ -2,10 +2,10 @@
 
 use forebay_failpoint::reach;
 use forebay_ledger::ids::{BlockId, Height};
-use tokio_postgres::{Client, Config, Transaction};
+use tokio_postgres::{Client, Config, Statement, Transaction};
 
 use crate::connection::connect;
-use crate::copy_in::copy_segment;
+use crate::copy_in::{CopyStatements, copy_segment};
 use crate::error::{ErrorKind, SlowError};
 use crate::rows::{BlockRow, Position, SlowOperation};
 use crate::segments::{ends_segment, ranges_back};
@@ -30,6 +30,23 @@ pub struct SlowWriter {
     client: Client,
     options: WriterOptions,
     delegates_per_round: u32,
+    statements: Statements,
+}
+
+/// What each batch does, parsed once a session.
+#[derive(Debug, Clone)]
+struct Statements {
+    move_position: Statement,
+    copy: CopyStatements,
+}
+
+impl Statements {
+    async fn prepare(client: &Client) -> Result<Self, tokio_postgres::Error> {
+        Ok(Self {
+            move_position: client.prepare(MOVE_POSITION).await?,
+            copy: CopyStatements::prepare(client).await?,
+        })
+    }
 }
 
 impl SlowWriter {
@@ -60,7 +77,9 @@ impl SlowWriter {
                 )
             })?;
         let delegates: i32 = row.try_get(0).map_err(|error| SlowError::from_postgres(doing, error))?;
-        Ok(Self { client, options, delegates_per_round: delegates.unsigned_abs() })
+        let statements =
+            Statements::prepare(&client).await.map_err(|error| SlowError::from_postgres(doing, error))?;
+        Ok(Self { client, options, delegates_per_round: delegates.unsigned_abs(), statements })
     }
 
     /// Whether the session is over; a new one is needed then.
@@ -133,12 +152,13 @@ impl SlowWriter {
                 format!("the seq goes from {expected_seq} to {new_seq}: one an operation is wanted");
             return Err(SlowError::new(ErrorKind::Misuse, doing, message));
         }
-        let (options, delegates_per_round) = (self.options, self.delegates_per_round);
+        let (options, delegates_per_round, statements) =
+            (self.options, self.delegates_per_round, &self.statements);
         let beginning = async {
             let transaction =
                 self.client.transaction().await.map_err(|error| SlowError::from_postgres(&doing, error))?;
             let moving = Move { epoch, expected_seq, new_seq, target: target_of(operations), attempt };
-            let position = move_position(&transaction, moving).await?;
+            let position = move_position(&transaction, &statements.move_position, moving).await?;
             Ok((transaction, position))
         };
         let (transaction, position) = options.answered(&doing, ErrorKind::Unavailable, beginning).await?;
@@ -147,7 +167,9 @@ impl SlowWriter {
             transaction,
             options,
             delegates_per_round,
+            copy: &statements.copy,
             segment: Vec::new(),
+            take_backs: None,
             committed: Committed {
                 position,
                 blocks_inserted: 0,
@@ -198,15 +220,21 @@ struct Move {
     attempt: u32,
 }
 
-async fn move_position(transaction: &Transaction<'_>, step: Move) -> Result<Position, SlowError> {
+const MOVE_POSITION: &str = "update forebay.position set seq = $3, height = $4, \
+         block_id = coalesce($5, (select id from forebay.blocks where height = $4)) \
+     where epoch = $1 and seq = $2 returning block_id, set_config('forebay.attempt', $6, true)";
+
+async fn move_position(
+    transaction: &Transaction<'_>,
+    statement: &Statement,
+    step: Move,
+) -> Result<Position, SlowError> {
     let Move { epoch, expected_seq, new_seq, target: (height, block_id), attempt } = step;
     let doing = format!("moving the position of epoch {epoch} from seq {expected_seq} to {new_seq}");
     let failed = |error| SlowError::from_postgres(&doing, error);
     let moved = transaction
         .query_opt(
-            "update forebay.position set seq = $3, height = $4, \
-                block_id = coalesce($5, (select id from forebay.blocks where height = $4)) \
-             where epoch = $1 and seq = $2 returning block_id, set_config('forebay.attempt', $6, true)",
+            statement,
             &[
                 &bigint(epoch, &doing)?,
                 &bigint(expected_seq, &doing)?,
@@ -231,25 +259,45 @@ async fn move_position(transaction: &Transaction<'_>, step: Move) -> Result<Posi
     }
 }
 
-/// A transaction whose position has moved, and the blocks that wait for the end of their segment.
+/// A transaction whose position has moved, and what waits there to be done by few statements. One of the two is empty.
 struct RunningBatch<'a> {
     transaction: Transaction<'a>,
     options: WriterOptions,
     delegates_per_round: u32,
+    copy: &'a CopyStatements,
+    /// Blocks that wait for the end of their segment.
     segment: Vec<BlockRow>,
+    /// Take-backs that wait for the last of their run.
+    take_backs: Option<TakeBacks>,
     committed: Committed,
+}
+
+/// Take-backs that follow one another: their blocks go in as few statements as those of one.
+struct TakeBacks {
+    first_seq: u64,
+    /// Where each goes, in order.
+    to_heights: Vec<Height>,
 }
 
 impl RunningBatch<'_> {
     async fn append(&mut self, row: &BlockRow) -> Result<(), SlowError> {
+        self.delete().await?;
         self.segment.push(row.clone());
         if ends_segment(row.block.height, self.delegates_per_round) { self.insert().await } else { Ok(()) }
+    }
+
+    async fn take_back(&mut self, seq: u64, to_height: Height) -> Result<(), SlowError> {
+        self.insert().await?;
+        let running =
+            self.take_backs.get_or_insert_with(|| TakeBacks { first_seq: seq, to_heights: Vec::new() });
+        running.to_heights.push(to_height);
+        Ok(())
     }
 
     async fn insert(&mut self) -> Result<(), SlowError> {
         let (Some(first), Some(last)) = (self.segment.first(), self.segment.last()) else { return Ok(()) };
         let doing = format!("inserting heights {} to {}", first.block.height, last.block.height);
-        let copying = copy_segment(&self.transaction, &self.segment);
+        let copying = copy_segment(&self.transaction, self.copy, &self.segment);
         self.committed.transactions_inserted +=
             self.options.answered(&doing, ErrorKind::Unavailable, copying).await?;
         reach("slow.rows_inserted");
@@ -258,16 +306,22 @@ impl RunningBatch<'_> {
         Ok(())
     }
 
-    async fn take_back(&mut self, seq: u64, to_height: Height) -> Result<(), SlowError> {
-        self.insert().await?;
-        let doing = format!("taking back to height {to_height}");
-        let beginning = begin_take_back(&self.transaction, &doing, seq, to_height);
+    async fn delete(&mut self) -> Result<(), SlowError> {
+        let Some(take_backs) = self.take_backs.take() else { return Ok(()) };
+        let lowest = take_backs.to_heights.last().copied().unwrap_or(0);
+        let doing = format!("taking back to height {lowest}");
+        let beginning = begin_take_backs(&self.transaction, &doing, &take_backs);
         let tip = self.options.answered(&doing, ErrorKind::Unavailable, beginning).await?;
-        if to_height == 0 || to_height > tip {
-            let message = format!("the tip is at height {tip}, and the genesis block stays");
-            return Err(SlowError::new(ErrorKind::Misuse, doing, message));
+        let mut height = tip;
+        for to_height in take_backs.to_heights {
+            if to_height == 0 || to_height > height {
+                let doing = format!("taking back to height {to_height}");
+                let message = format!("the tip is at height {height}, and the genesis block stays");
+                return Err(SlowError::new(ErrorKind::Misuse, doing, message));
+            }
+            height = to_height;
         }
-        for range in ranges_back(tip, to_height, self.delegates_per_round) {
+        for range in ranges_back(tip, lowest, self.delegates_per_round) {
             let deleting = delete_range(&self.transaction, &doing, range);
             self.committed.blocks_deleted +=
                 self.options.answered(&doing, ErrorKind::Unavailable, deleting).await?;
@@ -278,6 +332,7 @@ impl RunningBatch<'_> {
 
     async fn commit(mut self, doing: &str) -> Result<Committed, SlowError> {
         self.insert().await?;
+        self.delete().await?;
         reach("slow.before_commit");
         let commit =
             async { self.transaction.commit().await.map_err(|error| SlowError::from_commit(doing, error)) };
@@ -286,20 +341,21 @@ impl RunningBatch<'_> {
     }
 }
 
-/// The tip's height. Tells the write log which operation this is: several deletions are one.
-async fn begin_take_back(
+/// The tip's height. Tells the write log which operations these are: the rows that are deleted are no longer one's.
+async fn begin_take_backs(
     transaction: &Transaction<'_>,
     doing: &str,
-    seq: u64,
-    to_height: Height,
+    TakeBacks { first_seq, to_heights }: &TakeBacks,
 ) -> Result<Height, SlowError> {
     let failed = |error| SlowError::from_postgres(doing, error);
+    let targets: Vec<i32> = to_heights.iter().rev().map(|height| height.cast_signed()).collect();
+    let last_seq = first_seq + to_heights.len() as u64 - 1;
     let row = transaction
         .query_one(
-            "select max(height), set_config('forebay.take_back_to', $1::integer::text, true), \
-                 set_config('forebay.seq', (case when max(height) > $1 then $2::bigint - 1 else $2 end)::text, true) \
-             from forebay.blocks",
-            &[&to_height.cast_signed(), &bigint(seq, doing)?],
+            "select height, set_config('forebay.take_backs', case when goes then $1::integer[]::text else '' end, true), \
+                 set_config('forebay.seq', (case when goes then $2::bigint - 1 else $3::bigint end)::text, true) \
+             from (select max(height) as height, max(height) > ($1::integer[])[1] as goes from forebay.blocks) tip",
+            &[&targets, &bigint(*first_seq, doing)?, &bigint(last_seq, doing)?],
         )
         .await
         .map_err(failed)?;

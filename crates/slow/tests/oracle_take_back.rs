@@ -58,6 +58,15 @@ async fn block_by_block_down_over_a_round_end_gives_every_state_of_the_way_up() 
         take_back(&mut writer, height).await;
         assert!(states[height as usize - 95] == everything(&admin).await, "taken back to {height}");
     }
+    // The same steps down in one batch, and in batches of seven, which end in the middle of a round.
+    let down: Vec<SlowOperation> =
+        (95..210).rev().map(|to_height| SlowOperation::TakeBack { to_height }).collect();
+    for batch in [1000, 7] {
+        apply(&mut writer, &chain.appends(96..=210), 1000).await;
+        assert!(states[115] == everything(&admin).await, "up to 210 again");
+        apply(&mut writer, &down, batch).await;
+        assert!(states[0] == everything(&admin).await, "taken back to 95, {batch} at a time");
+    }
 }
 
 /// Applies the main chain to its end, takes back to the fork's base, and stops at each dump of the fork: what differs.

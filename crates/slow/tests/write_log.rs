@@ -108,6 +108,64 @@ async fn a_take_back_to_the_tip_changes_nothing_and_the_next_operations_keep_the
 }
 
 #[tokio::test]
+async fn take_backs_that_follow_one_another_are_told_apart() {
+    let chain = Chain::first_up_to(230);
+    let database = Database::new(&chain.parameters()).await;
+    let mut writer = database.writing().await;
+    apply(&mut writer, &chain.appends(1..=230), 100).await;
+    let back = |to_height: Height| SlowOperation::TakeBack { to_height };
+    // One by one, by more, over two ends of a round, and some that go nowhere: first, between, last.
+    let mut operations =
+        vec![back(230), back(229), back(228), back(228), back(205), back(100), back(99), back(99)];
+    operations.extend(chain.appends(100..=101));
+    operations.extend([back(101), back(101)]);
+    apply_at(&mut writer, &operations, 1).await;
+    // Again, with each in a batch of its own: the same heights, ids and numbers.
+    apply(&mut writer, &chain.appends(102..=230), 100).await;
+    for operation in &operations {
+        apply_at(&mut writer, std::slice::from_ref(operation), 1).await;
+    }
+
+    let log = logged(&database, ALL).await;
+    let what = |from: u64| -> Vec<_> {
+        log.iter()
+            .filter(|entry| (from..from + 12).contains(&entry.seq))
+            .map(|entry| {
+                let ids = (entry.first_id, entry.last_id);
+                (entry.seq - from, entry.from_height, entry.to_height, ids, entry.transactions)
+            })
+            .collect()
+    };
+    let together = what(231);
+    assert_eq!(together, what(231 + 12 + 129));
+    let heights: Vec<_> = together.iter().map(|(seq, from, to, ..)| (*seq, *from, *to)).collect();
+    let expected = [
+        (1, 230, 230),
+        (2, 229, 229),
+        (4, 206, 228),
+        (5, 101, 205),
+        (6, 100, 100),
+        (8, 100, 100),
+        (9, 101, 101),
+    ];
+    assert_eq!(heights, expected);
+    assert_eq!(writer.position().await.unwrap().seq, 231 + 12 + 129 + 11);
+}
+
+#[tokio::test]
+async fn a_run_of_take_backs_does_not_go_up_again() {
+    let chain = Chain::first_up_to(20);
+    let database = Database::new(&chain.parameters()).await;
+    let mut writer = database.writing().await;
+    apply(&mut writer, &chain.appends(1..=20), 20).await;
+    let operations = [12, 15].map(|to_height| SlowOperation::TakeBack { to_height });
+    let refused = writer.apply(1, 20, 22, &operations, 1).await.unwrap_err();
+    assert!(refused.to_string().contains("the tip is at height 12"), "{refused}");
+    let position = SlowWriter::connect(&database.writer()).await.unwrap().position().await.unwrap();
+    assert_eq!((position.seq, position.height), (20, 20));
+}
+
+#[tokio::test]
 async fn filters_narrow_and_the_newest_are_shown_first_of_all() {
     let chain = Chain::first_up_to(20);
     let database = Database::new(&chain.parameters()).await;

@@ -1,6 +1,6 @@
 -- The write log. Which operation is running is kept in settings of the transaction: `forebay.seq`, the last operation that is
--- logged; `forebay.take_back_to`, where the running take-back goes; `forebay.attempt`, which try this is. The first is set by
--- the trigger on the position, the others by the writer; without them each statement is an operation, and a first try.
+-- done; `forebay.take_backs`, where the take-backs that are running go; `forebay.attempt`, which try this is. The first is set
+-- by the trigger on the position, the others by the writer; without them each statement is an operation, and a first try.
 
 -- The position moves: operations are counted from where it was.
 create function forebay_code.position_moves() returns trigger
@@ -41,30 +41,48 @@ begin
     perform set_config('forebay.seq', last_seq::text, true);
 end $$;
 
--- A segment went: one operation may take back several, the newest first.
+-- A segment went. One operation may take back several, and several operations a part of it each: a block belongs to the first
+-- of them that goes below it. Where they go is in `forebay.take_backs`; an operation that goes nowhere takes its place and is
+-- not logged.
 create function forebay_code.log_take_back(segment forebay.blocks[]) returns void
 language plpgsql as $$
 declare
-    this_seq bigint := current_setting('forebay.seq')::bigint + 1;
-    moved forebay.position := forebay_code.position_for(this_seq);
-    first forebay.blocks := segment[1];
-    last forebay.blocks := segment[cardinality(segment)];
-    until integer := coalesce(nullif(current_setting('forebay.take_back_to', true), '')::integer, first.height - 1);
+    seq_before bigint := current_setting('forebay.seq')::bigint;
+    first_height integer := segment[1].height;
+    -- The heights that they go to, the last operation's first.
+    targets integer[] := coalesce(
+        nullif(current_setting('forebay.take_backs', true), '')::integer[], array[first_height - 1]
+    );
+    last_seq bigint := seq_before + cardinality(targets);
+    moved forebay.position := forebay_code.position_for(last_seq);
+    occupied bigint;
 begin
-    insert into forebay.operations as o (seq, epoch, batch_seq, started_at, duration_us, first_id, last_id, transactions,
-        from_height, to_height, attempt, taken_back)
-    select this_seq, moved.epoch, moved.seq, now(), forebay_code.microseconds_so_far(), first.id, last.id,
-        sum(s.number_of_transactions), first.height, last.height, forebay_code.attempt(), true
-    from unnest(segment) s
-    on conflict (seq) do update set
-        duration_us = excluded.duration_us, first_id = excluded.first_id, from_height = excluded.from_height,
-        transactions = o.transactions + excluded.transactions
-        where o.taken_back and o.from_height = excluded.to_height + 1;
-    if not found then
-        raise exception 'operation % is logged already', this_seq using errcode = 'FB007';
+    with part as (
+        select last_seq + 1 - width_bucket(s.height - 1, targets) as seq,
+            min(s.height) as from_height, max(s.height) as to_height,
+            (array_agg(s.id order by s.height))[1] as first_id, (array_agg(s.id order by s.height desc))[1] as last_id,
+            sum(s.number_of_transactions) as transactions
+        from unnest(segment) s
+        group by 1
+    ),
+    logged as (
+        insert into forebay.operations as o (seq, epoch, batch_seq, started_at, duration_us, first_id, last_id, transactions,
+            from_height, to_height, attempt, taken_back)
+        select p.seq, moved.epoch, moved.seq, now(), forebay_code.microseconds_so_far(), p.first_id, p.last_id,
+            p.transactions, p.from_height, p.to_height, forebay_code.attempt(), true
+        from part p
+        on conflict (seq) do update set
+            duration_us = excluded.duration_us, first_id = excluded.first_id, from_height = excluded.from_height,
+            transactions = o.transactions + excluded.transactions
+            where o.taken_back and o.from_height = excluded.to_height + 1
+        returning o.seq
+    )
+    select min(p.seq) into occupied from part p where p.seq not in (select l.seq from logged l);
+    if occupied is not null then
+        raise exception 'operation % is logged already', occupied using errcode = 'FB007';
     end if;
-    if first.height <= until + 1 then
-        perform set_config('forebay.seq', this_seq::text, true);
+    if first_height <= targets[1] + 1 then
+        perform set_config('forebay.seq', last_seq::text, true), set_config('forebay.take_backs', '', true);
     end if;
 end $$;
 
