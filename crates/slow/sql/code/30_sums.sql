@@ -3,14 +3,17 @@
 -- Adds the segment's sums (direction 1) or takes them away again (direction -1): each is the inverse of the other.
 -- Rows are made here for accounts that the segment brings in; `forget_attributes` removes them again. A tally moves by what
 -- the voters in the segment contributed before and contribute after, so that no other voter is read.
--- Without bitmaps: as long as PostgreSQL knows nothing of the votes it makes one for each voter. The functions that read a range
--- of transactions have them back.
+-- Without bitmaps: as long as PostgreSQL knows nothing of the votes it makes one for each account of the segment, and most have
+-- no vote. The functions that read a range of transactions have them back.
 create function forebay_code.shift_sums(
     first_height integer, last_height integer, segment forebay.blocks[], types integer, direction integer
 ) returns void
 language plpgsql set enable_bitmapscan = off as $$
 declare
     chain forebay.chain := (select c from forebay.chain c);
+    -- Fewer blocks touch far fewer accounts than the 2,000 rows that `account_deltas` is estimated at: a plan for so many might
+    -- read all votes.
+    is_long boolean := cardinality(segment) >= 16;
     below_zero bigint;
     wrong_voter bigint;
     tallies bigint;
@@ -19,25 +22,20 @@ begin
     with delta as materialized (
         select * from forebay_code.account_deltas(first_height, last_height, segment, types)
     ),
-    vote_change as materialized (
-        select v.voter, v.delegate, direction * v.net as net
-        from forebay_code.vote_changes(first_height, last_height, types) v
-    ),
     changed as materialized (
         insert into forebay.accounts as a (
             address, balance, fees, rewards, produced_blocks, missed_blocks,
-            created_height, touched_height, paid_height, public_key, public_key_height, votes
+            created_height, touched_height, paid_height, public_key, public_key_height
         )
         select
             d.address, direction * d.balance, direction * d.fees, direction * d.rewards,
             direction * d.produced_blocks, direction * d.missed_blocks,
-            d.created_height, d.touched_height, d.paid_height, k.public_key, k.height, coalesce(c.net, 0)
+            d.created_height, d.touched_height, d.paid_height, k.public_key, k.height
         from delta d
         -- On the way back no key is new.
         left join forebay_code.first_keys(
             first_height, case when direction = 1 then last_height else first_height - 1 end, types
         ) k on k.address = d.address
-        left join (select v.voter, sum(v.net) as net from vote_change v group by v.voter) c on c.voter = d.address
         order by d.address
         on conflict (address) do update set
             balance = a.balance + excluded.balance,
@@ -51,19 +49,27 @@ begin
             public_key = coalesce(a.public_key, excluded.public_key),
             public_key_height = case
                 when a.public_key is null then excluded.public_key_height else a.public_key_height
-            end,
-            votes = a.votes + excluded.votes
-        returning a.address, a.balance, a.votes
+            end
+        returning a.address, a.balance
+    ),
+    vote_change as materialized (
+        select v.voter, v.delegate, direction * v.net as net
+        from forebay_code.vote_changes(first_height, last_height, types) v
     ),
     -- The votes of everybody in the segment, before and after it. A voter is a sender: its balance has moved.
     ballot as materialized (
         select e.voter, e.delegate, sum(e.before) as before, sum(e.before) + sum(e.net) as after
         from (
-            -- One probe of the index a voter. `offset 0` keeps the planner from reading all votes instead.
-            select m.address as voter, v.delegate, 1 as before, 0 as net
-            from changed m
-            cross join lateral (select w.delegate from forebay.votes w where w.voter = m.address offset 0) v
-            where m.votes <> 0 or m.address in (select c.voter from vote_change c)
+            select d.address as voter, v.delegate, 1 as before, 0 as net
+            from delta d
+            -- A few blocks: one probe of the index a row. `offset 0` keeps the planner from reading all votes instead.
+            cross join lateral (select w.delegate from forebay.votes w where w.voter = d.address offset 0) v
+            where not is_long
+            union all
+            -- Many blocks: the planner may choose.
+            select d.address, w.delegate, 1, 0
+            from delta d join forebay.votes w on w.voter = d.address
+            where is_long
             union all
             select voter, delegate, 0, net from vote_change
         ) e
