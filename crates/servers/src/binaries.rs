@@ -73,6 +73,18 @@ pub(crate) async fn defragments(program: &Path) -> Result<bool, ServersError> {
     Ok(!String::from_utf8_lossy(&text).contains("Active defragmentation cannot be enabled"))
 }
 
+/// Whether a PostgreSQL program can compress full pages of its WAL by lz4. It is asked for the setting's value, which it refuses
+/// when it was built without; it opens and writes nothing.
+pub(crate) async fn compresses_by_lz4(postgres: &Path) -> bool {
+    let nothing = ["config_file=/dev/null", "data_directory=/", "hba_file=/dev/null", "ident_file=/dev/null"];
+    let mut asked = Command::new(postgres);
+    asked.args(["-C", "wal_compression", "-c", "wal_compression=lz4"]);
+    for setting in nothing {
+        asked.args(["-c", setting]);
+    }
+    asked.output().await.is_ok_and(|output| output.status.success())
+}
+
 /// An installation of PostgreSQL: for existing data (`data_major`) one of the same major version.
 pub(crate) async fn find_postgres(
     binaries: &Binaries,
@@ -180,4 +192,18 @@ async fn version_text(program: &Path) -> Result<String, ServersError> {
 fn leading_number(text: &str) -> Option<u32> {
     let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     text.get(..end)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::compresses_by_lz4;
+
+    #[tokio::test]
+    async fn a_program_that_refuses_or_is_not_there_has_no_lz4() {
+        for program in ["/bin/false", "/nowhere/postgres"] {
+            assert!(!compresses_by_lz4(Path::new(program)).await, "{program}");
+        }
+    }
 }

@@ -21,8 +21,8 @@ local all         all scram-sha-256
 local replication all scram-sha-256
 ";
 
-/// The text of forebay.conf.
-pub(crate) fn forebay_conf(layout: &Layout, options: &PostgresOptions) -> String {
+/// The text of forebay.conf, for a program that has lz4 or not.
+pub(crate) fn forebay_conf(layout: &Layout, options: &PostgresOptions, has_lz4: bool) -> String {
     let mut conf = Conf {
         text: "# Written by Forebay at each start of its private PostgreSQL. Changes here are lost.\n"
             .to_owned(),
@@ -41,6 +41,11 @@ pub(crate) fn forebay_conf(layout: &Layout, options: &PostgresOptions) -> String
         let _ = write!(conf.text, "\n{settings}");
     } else {
         tuning(&mut conf, options);
+    }
+
+    if has_lz4 {
+        conf.section("This program has lz4, which compresses full pages ten times as fast as pglz.");
+        conf.text("wal_compression", "lz4");
     }
 
     conf.section("To standard error, which is postgres.log; messages in English, as programs read them.");

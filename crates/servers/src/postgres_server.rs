@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Config, NoTls};
 
-use crate::binaries::{PostgresPrograms, find_postgres};
+use crate::binaries::{PostgresPrograms, compresses_by_lz4, find_postgres};
 use crate::error::{Server, ServersError};
 use crate::layout::{Layout, POSTGRES_PORT};
 use crate::log_tail;
@@ -160,15 +160,20 @@ pub(crate) async fn stop(home: &Home) -> Result<bool, ServersError> {
     Ok(true)
 }
 
+/// The programs that the server is started with.
+pub(crate) async fn programs(home: &Home) -> Result<PostgresPrograms, ServersError> {
+    find_postgres(&home.options.binaries, data_major(home)?).await
+}
+
 async fn start_new(home: &Home) -> Result<PostgresServer, ServersError> {
     let deadline = Instant::now() + home.options.timeouts.start;
-    let data_major = data_major(home)?;
-    let programs = find_postgres(&home.options.binaries, data_major).await?;
-    if data_major.is_none() {
+    let programs = programs(home).await?;
+    if data_major(home)?.is_none() {
         initialise(home, &programs).await?;
     }
     home.account.write_file(&home.layout.postgres_hba(), PG_HBA.as_bytes())?;
-    let conf = forebay_conf(&home.layout, &home.options.postgres);
+    let has_lz4 = compresses_by_lz4(&programs.postgres).await;
+    let conf = forebay_conf(&home.layout, &home.options.postgres, has_lz4);
     home.account.write_file(&home.layout.postgres_conf(), conf.as_bytes())?;
     log_tail::rotate(&home.layout.postgres_log());
     loop {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use crate::account::Account;
-use crate::binaries::{defragments, find_redis};
+use crate::binaries::{compresses_by_lz4, defragments, find_redis};
 use crate::error::{Server, ServersError};
 use crate::in_use::{self, InUse, LeftToStop};
 use crate::layout::Layout;
@@ -96,10 +96,15 @@ impl PrivateServers {
         redis_server::set_maxmemory(&self.home, bytes).await
     }
 
-    /// The settings that the private PostgreSQL is started with, as they stand in its file.
-    #[must_use]
-    pub fn postgres_conf(&self) -> String {
-        forebay_conf(&self.home.layout, &self.home.options.postgres)
+    /// The settings that the private PostgreSQL is started with, as they stand in its file. The program is asked what it has
+    /// built in; where there is none they are those for one that has nothing.
+    pub async fn postgres_conf(&self) -> String {
+        let options = &self.home.options;
+        let has_lz4 = match postgres_server::programs(&self.home).await {
+            Ok(programs) => compresses_by_lz4(&programs.postgres).await,
+            Err(_) => false,
+        };
+        forebay_conf(&self.home.layout, &options.postgres, has_lz4)
     }
 
     /// Whether the Redis program that would be started has active defragmentation built in. It is asked, by a start that

@@ -18,7 +18,7 @@ pub async fn run(context: &Context, args: PostgresConfArgs) -> anyhow::Result<i3
         return compare(context, private).await;
     }
     let text = if private {
-        context.home.private_servers().await?.postgres_conf()
+        context.home.private_servers().await?.postgres_conf().await
     } else {
         postgres_conf(false).text()
     };

@@ -54,6 +54,18 @@ async fn postgres_alone_is_started_alone() {
     assert!(servers.running_redis().await.unwrap().is_none());
 }
 
+#[tokio::test]
+async fn full_pages_of_the_wal_are_compressed_by_lz4_if_postgres_has_it() {
+    let place = Place::new().await;
+    let servers = place.open("a").await;
+    let postgres = servers.start_postgres().await.unwrap();
+    let asked = "select setting, 'lz4' = any (enumvals) from pg_settings where name = 'wal_compression'";
+    let row = superuser(&postgres).await.query_one(asked, &[]).await.unwrap();
+    let has_lz4: bool = row.get(1);
+    assert_eq!(row.get::<_, &str>(0) == "lz4", has_lz4);
+    assert_eq!(servers.postgres_conf().await.contains("wal_compression = 'lz4'"), has_lz4);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_starts_at_once_give_one_server_of_each() {
     let place = Place::new().await;
