@@ -275,7 +275,7 @@ impl Owner {
             let message = error.to_string();
             self.progress.send_modify(|progress| progress.last_error = Some(message));
             // A courtesy for the next start, which else watches the heartbeat for a while.
-            let _ = self.writer.fast.release(self.writer.epoch).await;
+            let _ = self.release().await;
             self.tell_callers(error);
         }
         self.progress.send_modify(|progress| progress.phase = Phase::Stopped);

@@ -361,6 +361,11 @@ impl Heartbeat {
         });
         Self { task }
     }
+
+    /// Beats no more: before the chain is given up, after which each beat would be refused.
+    pub(crate) fn end(&self) {
+        self.task.abort();
+    }
 }
 
 /// What the last beat found of Redis. Shown at once, whatever the loop waits for.
@@ -417,6 +422,6 @@ async fn hold_again(fast: &FastTier, epoch: u64, holder: &Holder) {
 
 impl Drop for Heartbeat {
     fn drop(&mut self) {
-        self.task.abort();
+        self.end();
     }
 }

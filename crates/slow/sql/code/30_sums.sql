@@ -4,11 +4,12 @@
 -- Rows are made here for accounts that the segment brings in; `forget_attributes` removes them again. A tally moves by what
 -- the voters in the segment contributed before and contribute after, so that no other voter is read.
 -- Without bitmaps: as long as PostgreSQL knows nothing of the votes it makes one for each account of the segment, and most have
--- no vote. The functions that read a range of transactions have them back.
+-- no vote. The functions that read a range of transactions have them back. Without merge joins: the few voters are hashed, and
+-- not all accounts of the segment sorted.
 create function forebay_code.shift_sums(
     first_height integer, last_height integer, segment forebay.blocks[], types integer, direction integer
 ) returns void
-language plpgsql set enable_bitmapscan = off as $$
+language plpgsql set enable_bitmapscan = off set enable_mergejoin = off as $$
 declare
     chain forebay.chain := (select c from forebay.chain c);
     -- Fewer blocks touch far fewer accounts than the 2,000 rows that `account_deltas` is estimated at: a plan for so many might
@@ -58,28 +59,29 @@ begin
     ),
     -- The votes of everybody in the segment, before and after it. A voter is a sender: its balance has moved.
     ballot as materialized (
-        select e.voter, e.delegate, sum(e.before) as before, sum(e.before) + sum(e.net) as after
+        select e.voter, e.delegate, sum(e.before) as before, sum(e.before) + sum(e.net) as after, max(e.gain) as gain
         from (
-            select d.address as voter, v.delegate, 1 as before, 0 as net
+            select d.address as voter, v.delegate, 1 as before, 0 as net, d.balance as gain
             from delta d
             -- A few blocks: one probe of the index a row. `offset 0` keeps the planner from reading all votes instead.
             cross join lateral (select w.delegate from forebay.votes w where w.voter = d.address offset 0) v
             where not is_long
             union all
             -- Many blocks: the planner may choose.
-            select d.address, w.delegate, 1, 0
+            select d.address, w.delegate, 1, 0, d.balance
             from delta d join forebay.votes w on w.voter = d.address
             where is_long
             union all
-            select voter, delegate, 0, net from vote_change
+            select c.voter, c.delegate, 0, c.net, d.balance
+            from vote_change c join delta d on d.address = c.voter
         ) e
         group by e.voter, e.delegate
     ),
     counted as materialized (
-        select b.*, d.balance as gain,
+        select b.*,
             sum(b.before) over (partition by b.voter)::bigint as votes_before,
             sum(b.after) over (partition by b.voter)::bigint as votes_after
-        from ballot b join delta d on d.address = b.voter
+        from ballot b
     ),
     tally as materialized (
         select

@@ -2,10 +2,10 @@
 
 -- Sets vote and weight of all delegates from their tallies, and writes down whose values changed. Each delegate's account is
 -- one probe of the index: `offset 0` keeps the planner from reading all accounts instead, which it does while it knows
--- nothing of the tables.
+-- nothing of the tables. One plan a session: it is the same for each round.
 -- Inverse: `reopen_round`.
 create function forebay_code.count_votes(last_height integer) returns void
-language plpgsql as $$
+language plpgsql set enable_seqscan = off set plan_cache_mode = force_generic_plan as $$
 declare
     chain forebay.chain := (select c from forebay.chain c);
     first_height integer := greatest(1, last_height - chain.delegates_per_round + 1);
@@ -74,7 +74,8 @@ end $$;
 
 -- Writes down what the round earned. Inverse: in `reopen_round`. The genesis block is the end of no row here.
 create function forebay_code.record_round(last_height integer) returns void
-language sql as $$
+language plpgsql as $$
+begin
     insert into forebay.rounds (round, height, timestamp, fees, fee_share, fee_remainder)
     select
         last_height / c.delegates_per_round, last_height, max(b.timestamp) filter (where b.height = last_height),
@@ -83,8 +84,8 @@ language sql as $$
     from forebay.chain c
     join forebay.blocks b on b.height between last_height - c.delegates_per_round + 1 and last_height
     where last_height % c.delegates_per_round = 0
-    group by c.delegates_per_round
-$$;
+    group by c.delegates_per_round;
+end $$;
 
 -- sha256 over the delegates in the order of their addresses as signed numbers; all numbers big endian. Accounts are looked
 -- up as in `count_votes`.

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use forebay_failpoint::reach;
+use forebay_fast::FastError;
 
 use super::{Flight, Owner, StopAsked};
 use crate::error::StoreError;
@@ -51,10 +52,16 @@ impl Owner {
             self.trim(0).await?;
         }
         reach("owner.before_release");
-        if let Err(error) = self.writer.fast.release(self.writer.epoch).await {
+        if let Err(error) = self.release().await {
             tracing::warn!(%error, "Redis was not told of the end: the next start watches the heartbeat first");
         }
         Ok(Stopped { durable: self.durable, left_in_outbox: self.lacking() })
+    }
+
+    /// Gives the chain up, so that the next start need not watch the heartbeat.
+    pub(super) async fn release(&self) -> Result<(), FastError> {
+        self.heartbeat.end();
+        self.writer.fast.release(self.writer.epoch).await
     }
 
     /// Operations that PostgreSQL lacks, those included that it lost.
