@@ -200,10 +200,11 @@ impl BenchOptions {
         }
     }
 
-    /// Everything once, small: below two minutes.
+    /// Every part, small and durable: below two minutes.
     #[must_use]
     pub fn quick(directory: PathBuf) -> Self {
         Self {
+            profiles: vec![Durability::Durable],
             loads: vec![
                 LoadSpec { kind: LoadKind::Uniform, accounts: 10_000 },
                 LoadSpec { kind: LoadKind::SelfSends, accounts: 10_000 },

@@ -64,21 +64,24 @@ impl SlowWriter {
     /// As [`SlowWriter::connect`].
     pub async fn connect_with(config: &Config, options: WriterOptions) -> Result<Self, SlowError> {
         let doing = "connecting to PostgreSQL as the writer";
+        let failed = |error| SlowError::from_postgres(doing, error);
         let client = connect(config, doing, &options.settings()).await?;
-        let row = client
-            .query_opt("select delegates_per_round from forebay.chain", &[])
-            .await
-            .map_err(|error| SlowError::from_postgres(doing, error))?
-            .ok_or_else(|| {
-                SlowError::new(
-                    ErrorKind::WrongDatabase,
-                    doing,
-                    "the database was not initialised for a chain",
-                )
-            })?;
-        let delegates: i32 = row.try_get(0).map_err(|error| SlowError::from_postgres(doing, error))?;
-        let statements =
-            Statements::prepare(&client).await.map_err(|error| SlowError::from_postgres(doing, error))?;
+        let asking = async {
+            let row = client
+                .query_opt("select delegates_per_round from forebay.chain", &[])
+                .await
+                .map_err(failed)?
+                .ok_or_else(|| {
+                    SlowError::new(
+                        ErrorKind::WrongDatabase,
+                        doing,
+                        "the database was not initialised for a chain",
+                    )
+                })?;
+            let delegates: i32 = row.try_get(0).map_err(failed)?;
+            Ok((delegates, Statements::prepare(&client).await.map_err(failed)?))
+        };
+        let (delegates, statements) = options.answered(doing, ErrorKind::Unavailable, asking).await?;
         Ok(Self { client, options, delegates_per_round: delegates.unsigned_abs(), statements })
     }
 

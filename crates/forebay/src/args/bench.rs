@@ -12,7 +12,7 @@ pub struct BenchArgs {
     /// Which parts [default: all]
     #[arg(value_enum, value_name = "PART")]
     pub parts: Vec<BenchPart>,
-    /// Small sizes: below two minutes
+    /// Small sizes, Redis durable: below two minutes
     #[arg(long)]
     pub quick: bool,
     /// Transactions: uniform, self-sends or mixed, out of so many accounts; may be repeated
@@ -21,7 +21,7 @@ pub struct BenchArgs {
     /// Transactions a block; may be repeated [default: 25, 250, 2500]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=25_000))]
     pub block_size: Vec<u32>,
-    /// Redis' profile only [default: both]
+    /// Redis' profile only [default: both, durable with --quick]
     #[arg(long, value_enum, value_name = "PROFILE")]
     pub profile: Option<Durability>,
     /// Measurements of each arm; the median counts [default: 3]
