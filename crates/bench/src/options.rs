@@ -211,7 +211,7 @@ impl BenchOptions {
                 LoadSpec { kind: LoadKind::Mixed, accounts: 2_000 },
             ],
             block_sizes: vec![25, 250],
-            transactions: 4_000,
+            transactions: 3_000,
             seconds: 0.9,
             full_rate: 8_000,
             single_blocks: 50,
@@ -220,6 +220,7 @@ impl BenchOptions {
             restore_transactions: 50_000,
             growth_accounts: vec![2_000, 10_000],
             growth_blocks: 210,
+            http_writes: 2_500,
             ..Self::whole(directory)
         }
     }
