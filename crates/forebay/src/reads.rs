@@ -32,6 +32,8 @@ const LOOK_MAX: Duration = Duration::from_secs(2);
 pub const SILENT: &str = "silent";
 /// What is said of such a server where its figures would stand.
 pub const NOT_ANSWERING: &str = "not answering";
+/// The private Redis of a node that was killed is not asked: only a start may decide what holds of it.
+const LEFT_BY_A_NODE: &str = "left running by a node; the next start drains it first";
 
 /// Which tier answered, as `--json` says it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -133,15 +135,29 @@ impl Reads {
                 }
                 let servers = home.private_servers().await?;
                 // One that is there and stands still is not waited for as a start is.
-                let look = within("the private PostgreSQL", connect_timeout, servers.running_postgres());
-                tokio::select! {
-                    found = look => drop(found??),
+                let look = async {
+                    let postgres =
+                        within("the private PostgreSQL", connect_timeout, servers.running_postgres())
+                            .await??;
+                    // One that is there and does not answer was left, too.
+                    let redis = tokio::time::timeout(connect_timeout, servers.running_redis()).await;
+                    anyhow::Ok((postgres.is_some(), !matches!(redis, Ok(Ok(None)))))
+                };
+                let (postgres_ran, redis_runs) = tokio::select! {
+                    found = look => found?,
                     () = signals.asked() => return Err(interrupted("while looking for PostgreSQL")),
-                }
+                };
                 let (server, in_use) = servers.start_postgres_in_use().await?;
                 let (writer, in_use) = or_leave(home.private_writer(&server), in_use).await?;
-                screen.say("no node is running here: PostgreSQL alone was started to answer");
-                (Found::default(), Postgres::At(Box::new(writer)), Some(in_use))
+                screen.say(match postgres_ran {
+                    true => "no node is running here: PostgreSQL alone answers, which was left running",
+                    false => "no node is running here: PostgreSQL alone was started to answer",
+                });
+                if redis_runs {
+                    screen.say("a node left its Redis running: what that has and PostgreSQL lacks comes at the next start");
+                }
+                let silence = redis_runs.then(|| LEFT_BY_A_NODE.to_owned());
+                (Found { fast: None, silence }, Postgres::At(Box::new(writer)), Some(in_use))
             }
         };
         let Found { fast, silence } = fast;

@@ -25,13 +25,13 @@ pub struct BenchArgs {
     #[arg(long, value_enum, value_name = "PROFILE")]
     pub profile: Option<Durability>,
     /// Measurements of each arm; the median counts [default: 3]
-    #[arg(long, value_name = "N")]
-    pub repeats: Option<usize>,
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1_000))]
+    pub repeats: Option<u16>,
     /// Transactions of one measurement of accept and drain; with blocks below 250 a quarter, but for drain in bulk [default: 50000]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     pub transactions: Option<u32>,
     /// Seconds of one measurement of full; a sixth of it in read, a tenth in http [default: 30]
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub seconds: Option<f64>,
     /// Rows in PostgreSQL for restore [default: 1000000:5000000]
     #[arg(long, value_name = "ACCOUNTS:TRANSACTIONS")]
@@ -45,6 +45,13 @@ pub struct BenchArgs {
     /// Where the servers keep their data; made, and removed at the end [default: below the system's temporary directory]
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(seconds) if (0.1..=3600.0).contains(&seconds) => Ok(seconds),
+        _ => Err("seconds from 0.1 to 3600 are wanted".to_owned()),
+    }
 }
 
 /// A part of the benchmark.

@@ -19,6 +19,11 @@ pub async fn run(context: &Context, args: BenchArgs) -> anyhow::Result<i32> {
             Told::refused("exists", message, "Choose another directory with --dir, or remove it.").into()
         );
     }
+    if let Some(path) = &args.report {
+        // A report that cannot be written is noticed before anything is measured; one that is there stays until the end.
+        let opened = std::fs::OpenOptions::new().create(true).append(true).open(path);
+        opened.with_context(|| format!("writing {}", path.display()))?;
+    }
     let as_json = context.output.json;
     let tell = move |line: &str| {
         // The table is the result for people; with --json it is progress.
@@ -44,6 +49,9 @@ pub async fn run(context: &Context, args: BenchArgs) -> anyhow::Result<i32> {
     Ok(Exit::Success as i32)
 }
 
+/// The most accounts of a load: a signed genesis block holds a transaction for each.
+const ACCOUNTS_MAX: u32 = 10_000_000;
+
 fn options(args: &BenchArgs) -> anyhow::Result<BenchOptions> {
     let directory = args
         .dir
@@ -66,7 +74,7 @@ fn options(args: &BenchArgs) -> anyhow::Result<BenchOptions> {
             crate::args::Durability::Volatile => vec![Durability::Volatile],
         };
     }
-    options.repeats = args.repeats.unwrap_or(options.repeats);
+    options.repeats = args.repeats.map_or(options.repeats, usize::from);
     options.transactions = args.transactions.unwrap_or(options.transactions);
     options.seconds = args.seconds.unwrap_or(options.seconds);
     if !args.growth.is_empty() {
@@ -76,13 +84,16 @@ fn options(args: &BenchArgs) -> anyhow::Result<BenchOptions> {
         let wrong = || {
             Told::refused(
                 "restore",
-                format!("{rows} is not ACCOUNTS:TRANSACTIONS"),
+                format!("{rows} is not ACCOUNTS:TRANSACTIONS, each at least 1"),
                 "Such as 1000000:5000000.",
             )
         };
         let (accounts, transactions) = rows.split_once(':').ok_or_else(wrong)?;
         options.restore_accounts = accounts.parse().map_err(|_| wrong())?;
         options.restore_transactions = transactions.parse().map_err(|_| wrong())?;
+        if options.restore_accounts == 0 || options.restore_transactions == 0 {
+            return Err(wrong().into());
+        }
     }
     Ok(options)
 }
@@ -112,5 +123,11 @@ fn load_of(text: &str) -> anyhow::Result<LoadSpec> {
     let kind = [LoadKind::Uniform, LoadKind::SelfSends, LoadKind::Mixed]
         .into_iter()
         .find(|known| known.name() == kind);
-    Ok(LoadSpec { kind: kind.ok_or_else(wrong)?, accounts: accounts.parse().map_err(|_| wrong())? })
+    let accounts: u32 = accounts.parse().map_err(|_| wrong())?;
+    if !(2..=ACCOUNTS_MAX).contains(&accounts) {
+        let message = format!("a load of {accounts} accounts");
+        let remedy = format!("Give 2 to {ACCOUNTS_MAX} accounts.");
+        return Err(Told::refused("load", message, remedy).into());
+    }
+    Ok(LoadSpec { kind: kind.ok_or_else(wrong)?, accounts })
 }

@@ -90,3 +90,29 @@ fn a_feed_socket_that_cannot_be_made_is_told_before_anything_starts() {
     place.run_here(&["run", "--feed", file.to_str().unwrap()]).with_code(3).says("another kind");
     assert!(!place.data_dir().exists());
 }
+
+#[test]
+fn a_benchmark_of_nothing_is_refused_before_it_measures() {
+    let place = nowhere();
+    for (option, value) in [
+        ("--repeats", "0"),
+        ("--transactions", "0"),
+        ("--seconds", "0"),
+        ("--seconds", "nan"),
+        ("--block-size", "0"),
+    ] {
+        place.run(&["bench", "accept", option, value]).with_code(2).says(option);
+    }
+    let nowhere = place.data_dir().join("nowhere/report.html");
+    for (option, value, says) in [
+        ("--load", "uniform:0", "2 to 10000000 accounts"),
+        ("--load", "uniform:4000000000", "2 to 10000000 accounts"),
+        ("--load", "nonsense", "uniform:ACCOUNTS"),
+        ("--restore", "0:5", "each at least 1"),
+        ("--report", nowhere.to_str().unwrap(), "nowhere"),
+    ] {
+        let ended = place.run(&["bench", "accept", option, value]);
+        assert_ne!(ended.code, Some(0), "{option} {value}");
+        ended.says(says);
+    }
+}
