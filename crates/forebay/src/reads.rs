@@ -137,11 +137,11 @@ impl Reads {
                 // One that is there and stands still is not waited for as a start is.
                 let look = async {
                     let postgres =
-                        within("the private PostgreSQL", connect_timeout, servers.running_postgres())
-                            .await??;
-                    // One that is there and does not answer was left, too.
-                    let redis = tokio::time::timeout(connect_timeout, servers.running_redis()).await;
-                    anyhow::Ok((postgres.is_some(), !matches!(redis, Ok(Ok(None)))))
+                        within("the private PostgreSQL", connect_timeout, servers.running_postgres());
+                    // It does not answer, and is looked for only to be told of: one that is halted holds nobody up for long.
+                    let redis = tokio::time::timeout(connect_timeout.min(LOOK_MAX), servers.running_redis());
+                    let (postgres, redis) = tokio::join!(postgres, redis);
+                    anyhow::Ok((postgres??.is_some(), !matches!(redis, Ok(Ok(None)))))
                 };
                 let (postgres_ran, redis_runs) = tokio::select! {
                     found = look => found?,
@@ -150,7 +150,7 @@ impl Reads {
                 let (server, in_use) = servers.start_postgres_in_use().await?;
                 let (writer, in_use) = or_leave(home.private_writer(&server), in_use).await?;
                 screen.say(match postgres_ran {
-                    true => "no node is running here: PostgreSQL alone answers, which was left running",
+                    true => "no node is running here: PostgreSQL alone answers, which was running already",
                     false => "no node is running here: PostgreSQL alone was started to answer",
                 });
                 if redis_runs {

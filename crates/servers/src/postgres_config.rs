@@ -44,7 +44,7 @@ pub(crate) fn forebay_conf(layout: &Layout, options: &PostgresOptions, has_lz4: 
     }
 
     if has_lz4 {
-        conf.section("This program has lz4, which compresses full pages ten times as fast as pglz.");
+        conf.section("This program has lz4, which takes less time for full pages than pglz does.");
         conf.text("wal_compression", "lz4");
     }
 

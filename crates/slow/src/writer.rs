@@ -344,7 +344,7 @@ impl RunningBatch<'_> {
     }
 }
 
-/// The tip's height. Tells the write log which operations these are: the rows that are deleted are no longer one's.
+/// The tip's height. Tells the write log which operations these are: a deletion may belong to several of them.
 async fn begin_take_backs(
     transaction: &Transaction<'_>,
     doing: &str,

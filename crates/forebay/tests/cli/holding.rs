@@ -54,7 +54,7 @@ fn servers_outlive_a_killed_node_and_are_adopted_with_all_that_was_accepted() {
     // Reads need no node; they leave the servers alone.
     let block = place.run(&["block", "2", "--json"]).with_code(0).json();
     assert_eq!(block["tier"], "slow");
-    let status = place.run(&["status", "--json"]).with_code(0).says("which was left running").json();
+    let status = place.run(&["status", "--json"]).with_code(0).says("which was running already").json();
     let silence = status["redisSilence"].as_str().unwrap();
     assert!(silence.contains("left running by a node"), "{status}");
     assert_eq!(status["running"], false);
