@@ -144,7 +144,7 @@ impl Proxy {
         *allowed.lock().unwrap_or_else(PoisonError::into_inner) = Some(bytes);
     }
 
-    /// New connections are refused, as if nobody listened; open ones stay.
+    /// New connections are refused from now on, as if nobody listened; open ones stay.
     pub fn refuse(&self) {
         self.shared.rules.send_modify(|rules| rules.refuses = true);
     }
@@ -243,9 +243,11 @@ async fn accept(listener: Listener, endpoint: Endpoint, shared: Arc<Shared>) {
         };
         tokio::select! {
             client = open.accept() => {
-                if let Ok(client) = client {
+                // The system takes connections by itself: this one may be of a time when we refuse already.
+                let now = *rules.borrow();
+                if let Ok(client) = client && !now.refuses {
                     let shared = Arc::clone(&shared);
-                    tokio::spawn(async move { carry(client, &shared).await });
+                    tokio::spawn(async move { carry(client, now.generation, &shared).await });
                 }
             }
             _ = rules.changed() => {}
@@ -255,8 +257,7 @@ async fn accept(listener: Listener, endpoint: Endpoint, shared: Arc<Shared>) {
 }
 
 /// One connection, until either side ends it or we cut it.
-async fn carry(client: Halves, shared: &Shared) {
-    let generation = shared.rules.borrow().generation;
+async fn carry(client: Halves, generation: u64, shared: &Shared) {
     let server = match &shared.server {
         Endpoint::Unix(path) => UnixStream::connect(path).await.map(of_unix),
         Endpoint::Tcp(address) => TcpStream::connect(address).await.and_then(of_tcp),

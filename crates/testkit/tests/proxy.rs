@@ -150,10 +150,7 @@ async fn refusing_takes_no_new_connection_and_leaves_the_open_ones() {
     let bench = Bench::unix().await;
     let mut open = bench.connect().await.unwrap();
     bench.proxy.refuse();
-    let begin = Instant::now();
-    while bench.connect().await.is_ok() {
-        assert!(begin.elapsed() < PATIENCE, "it goes on taking connections");
-    }
+    assert!(bench.connect().await.is_err(), "a connection was taken");
     set(&mut open, 3).await.unwrap();
     bench.proxy.heal();
     let begin = Instant::now();
@@ -166,6 +163,28 @@ async fn refusing_takes_no_new_connection_and_leaves_the_open_ones() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     };
     assert_eq!(get(&mut again).await.unwrap(), 3);
+}
+
+/// Whoever connects while the proxy has not even noticed yet is not carried either.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_refused_and_cut_is_gone_from_that_moment_on() {
+    let bench = Bench::unix().await;
+    for round in 0..30 {
+        let begin = Instant::now();
+        let mut open = loop {
+            match bench.connect().await {
+                Ok(connection) => break connection,
+                Err(_) => assert!(begin.elapsed() < PATIENCE, "it never takes connections again"),
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        };
+        set(&mut open, round).await.unwrap();
+        bench.proxy.refuse();
+        bench.proxy.cut();
+        assert!(bench.connect().await.is_err(), "round {round}: a connection was taken");
+        assert!(get(&mut open).await.is_err(), "round {round}: an open connection answered");
+        bench.proxy.heal();
+    }
 }
 
 #[tokio::test]
