@@ -31,25 +31,55 @@ pub(crate) struct Arena {
     next_database: AtomicU32,
 }
 
+type Started = (PostgresServer, Vec<(Durability, RedisServer)>);
+
+/// `servers`: those that were opened, also after a failure.
+async fn start_servers(
+    root: &Path,
+    profiles: &[Durability],
+    names: &Names,
+    servers: &mut Vec<PrivateServers>,
+) -> Result<Started, BenchError> {
+    let mut options = ServersOptions::new(root.join("p"));
+    options.postgres.roles = vec![names.writer.clone(), names.reader.clone()];
+    let opened = PrivateServers::open(options).await?;
+    servers.push(opened.clone());
+    let postgres = opened.start_postgres().await?;
+    let mut redis = Vec::new();
+    for profile in profiles {
+        let mut options = ServersOptions::new(root.join(profile.name()));
+        options.redis.profile = profile.redis();
+        let opened = PrivateServers::open(options).await?;
+        servers.push(opened.clone());
+        redis.push((*profile, opened.start_redis().await?));
+    }
+    Ok((postgres, redis))
+}
+
 impl Arena {
-    /// Starts the servers below a directory that must not exist yet.
+    /// Starts the servers below a directory that must not exist yet. After a failure none of them runs, and it is gone.
     pub(crate) async fn start(root: &Path, profiles: &[Durability]) -> Result<Self, BenchError> {
         std::fs::create_dir(root).map_err(BenchError::io(format!("making {}", root.display())))?;
         let names = Names::with_prefix("forebay");
-        let mut options = ServersOptions::new(root.join("p"));
-        options.postgres.roles = vec![names.writer.clone(), names.reader.clone()];
-        let slow = PrivateServers::open(options).await?;
-        let postgres = slow.start_postgres().await?;
-        let mut servers = vec![slow];
-        let mut redis = Vec::new();
-        for profile in profiles {
-            let mut options = ServersOptions::new(root.join(profile.name()));
-            options.redis.profile = profile.redis();
-            let fast = PrivateServers::open(options).await?;
-            redis.push((*profile, fast.start_redis().await?));
-            servers.push(fast);
+        let mut servers = Vec::new();
+        match start_servers(root, profiles, &names, &mut servers).await {
+            Ok((postgres, redis)) => Ok(Self {
+                root: root.to_owned(),
+                servers,
+                postgres,
+                redis,
+                names,
+                next_database: AtomicU32::new(0),
+            }),
+            Err(error) => {
+                for started in &servers {
+                    // What failed first is told.
+                    let _ = started.stop().await;
+                }
+                let _ = std::fs::remove_dir_all(root);
+                Err(error)
+            }
         }
-        Ok(Self { root: root.to_owned(), servers, postgres, redis, names, next_database: AtomicU32::new(0) })
     }
 
     /// Ends the servers and removes what they wrote.

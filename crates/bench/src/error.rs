@@ -61,7 +61,7 @@ impl BenchError {
     #[must_use]
     pub fn remedy(&self) -> &'static str {
         match self {
-            Self::Servers(_) => "Install Redis and PostgreSQL with scripts/setup, and look at the message.",
+            Self::Servers(_) => "The message says what to put right.",
             Self::Io { .. } => "Choose another directory with --dir; it needs some free gigabytes.",
             Self::NoLoadGenerator => "Install it with scripts/setup, or name the other parts.",
             _ => "Try smaller sizes, or --quick; if it stays so, it is a defect.",

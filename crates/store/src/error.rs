@@ -198,7 +198,7 @@ impl StoreError {
             Self::OtherBranch { .. } => {
                 "Take blocks back with `forebay pop --to-height`, then apply the other branch."
             }
-            Self::Request(_) => "Check the request.",
+            Self::Request(_) => "Nothing was changed; the message says what is possible.",
             Self::Configuration { remedy, .. } => remedy,
             Self::Held(_) => "Stop the other node first, or work beside it with the commands that only read.",
             Self::Disagreement(_) => "Run `forebay verify --deep` to find what differs.",

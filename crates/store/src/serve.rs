@@ -291,7 +291,7 @@ impl Owner {
         let height = self.writer.tip_height();
         if to_height == 0 || to_height > height {
             return Err(StoreError::Request(format!(
-                "cannot go back to height {to_height}: the tip is at {height}, and the genesis block stays"
+                "cannot go back to height {to_height}: heights from 1, the genesis block, to {height}, the tip, are possible"
             )));
         }
         let Some(tip) = self.writer.resident.tip else { return Err(gone()) };

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use forebay_bench::{LoadKind, LoadSpec};
 
 use super::Durability;
 
@@ -16,8 +17,8 @@ pub struct BenchArgs {
     #[arg(long)]
     pub quick: bool,
     /// Transactions: uniform, self-sends or mixed, out of so many accounts; may be repeated
-    #[arg(long, value_name = "KIND:ACCOUNTS")]
-    pub load: Vec<String>,
+    #[arg(long, value_name = "KIND:ACCOUNTS", value_parser = load)]
+    pub load: Vec<LoadSpec>,
     /// Transactions a block; may be repeated [default: 25, 250, 2500]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=25_000))]
     pub block_size: Vec<u32>,
@@ -34,8 +35,8 @@ pub struct BenchArgs {
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub seconds: Option<f64>,
     /// Rows in PostgreSQL for restore [default: 1000000:5000000]
-    #[arg(long, value_name = "ACCOUNTS:TRANSACTIONS")]
-    pub restore: Option<String>,
+    #[arg(long, value_name = "ACCOUNTS:TRANSACTIONS", value_parser = rows)]
+    pub restore: Option<Rows>,
     /// Numbers of accounts of growth, one after the other [default: 10000, 200000, 2000000]
     #[arg(long, value_name = "ACCOUNTS", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(2..=10_000_000))]
     pub growth: Vec<u32>,
@@ -52,6 +53,40 @@ fn seconds(text: &str) -> Result<f64, String> {
         Ok(seconds) if (0.1..=3600.0).contains(&seconds) => Ok(seconds),
         _ => Err("seconds from 0.1 to 3600 are wanted".to_owned()),
     }
+}
+
+/// Rows in PostgreSQL, each at least 1.
+#[derive(Debug, Clone, Copy)]
+pub struct Rows {
+    /// Accounts.
+    pub accounts: u32,
+    /// Transactions.
+    pub transactions: u32,
+}
+
+fn rows(text: &str) -> Result<Rows, String> {
+    let number = |text: &str| text.parse().ok().filter(|number: &u32| *number > 0);
+    text.split_once(':')
+        .and_then(|(accounts, transactions)| {
+            Some(Rows { accounts: number(accounts)?, transactions: number(transactions)? })
+        })
+        .ok_or_else(|| "ACCOUNTS:TRANSACTIONS is wanted, each at least 1, such as 1000000:5000000".to_owned())
+}
+
+/// The most accounts of a load: a signed genesis block holds a transaction for each.
+const ACCOUNTS_MAX: u32 = 10_000_000;
+
+fn load(text: &str) -> Result<LoadSpec, String> {
+    let kinds = [LoadKind::Uniform, LoadKind::SelfSends, LoadKind::Mixed];
+    text.split_once(':')
+        .and_then(|(kind, accounts)| {
+            let kind = kinds.into_iter().find(|known| known.name() == kind)?;
+            let accounts = accounts.parse().ok().filter(|number| (2..=ACCOUNTS_MAX).contains(number))?;
+            Some(LoadSpec { kind, accounts })
+        })
+        .ok_or_else(|| {
+            format!("uniform:ACCOUNTS, self-sends:ACCOUNTS or mixed:ACCOUNTS is wanted, of 2 to {ACCOUNTS_MAX} accounts")
+        })
 }
 
 /// A part of the benchmark.

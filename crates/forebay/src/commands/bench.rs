@@ -1,7 +1,9 @@
 //! `forebay bench`: how fast and how large, each figure beside a control arm of the same run.
 
+use std::path::Path;
+
 use anyhow::Context as _;
-use forebay_bench::{BenchError, BenchOptions, Durability, LoadKind, LoadSpec, Part, run as measure};
+use forebay_bench::{BenchError, BenchOptions, Durability, Part, run as measure};
 
 use super::Context;
 use crate::args::{BenchArgs, BenchPart};
@@ -11,7 +13,7 @@ use crate::session::interrupted;
 
 /// Runs the command.
 pub async fn run(context: &Context, args: BenchArgs) -> anyhow::Result<i32> {
-    let options = options(&args)?;
+    let options = options(&args);
     let (screen, directory) = (context.screen.clone(), options.directory.clone());
     if directory.exists() {
         let message = format!("{} is there already", directory.display());
@@ -19,11 +21,7 @@ pub async fn run(context: &Context, args: BenchArgs) -> anyhow::Result<i32> {
             Told::refused("exists", message, "Choose another directory with --dir, or remove it.").into()
         );
     }
-    if let Some(path) = &args.report {
-        // A report that cannot be written is noticed before anything is measured; one that is there stays until the end.
-        let opened = std::fs::OpenOptions::new().create(true).append(true).open(path);
-        opened.with_context(|| format!("writing {}", path.display()))?;
-    }
+    let report_file = args.report.as_deref().map(ReportFile::open).transpose()?;
     let as_json = context.output.json;
     let tell = move |line: &str| {
         // The table is the result for people; with --json it is progress.
@@ -37,10 +35,14 @@ pub async fn run(context: &Context, args: BenchArgs) -> anyhow::Result<i32> {
     let report =
         measure(options, tell, async move { signals.asked().await }).await.map_err(|error| match error {
             BenchError::Interrupted => interrupted("while measuring"),
+            BenchError::Servers(error) => {
+                anyhow::Error::from(error).context("starting servers to measure on")
+            }
             other => Told::refused("bench", &other, other.remedy()).into(),
         })?;
-    if let Some(path) = &args.report {
-        std::fs::write(path, report.html()).with_context(|| format!("writing {}", path.display()))?;
+    if let Some(file) = report_file {
+        let path = file.path;
+        file.write(&report.html())?;
         context.screen.say(format!("the report is in {}", path.display()));
     }
     if as_json {
@@ -49,10 +51,39 @@ pub async fn run(context: &Context, args: BenchArgs) -> anyhow::Result<i32> {
     Ok(Exit::Success as i32)
 }
 
-/// The most accounts of a load: a signed genesis block holds a transaction for each.
-const ACCOUNTS_MAX: u32 = 10_000_000;
+/// Where the report goes. That it cannot be written is noticed before anything is measured.
+struct ReportFile<'a> {
+    path: &'a Path,
+    /// Made by us, and empty yet.
+    is_new: bool,
+}
 
-fn options(args: &BenchArgs) -> anyhow::Result<BenchOptions> {
+impl<'a> ReportFile<'a> {
+    /// A file that is there stays as it is until the report is written.
+    fn open(path: &'a Path) -> anyhow::Result<Self> {
+        let is_new = !path.exists();
+        let opened = std::fs::OpenOptions::new().create(true).append(true).open(path);
+        opened.with_context(|| format!("writing {}", path.display()))?;
+        Ok(Self { path, is_new })
+    }
+
+    fn write(mut self, report: &str) -> anyhow::Result<()> {
+        std::fs::write(self.path, report).with_context(|| format!("writing {}", self.path.display()))?;
+        self.is_new = false;
+        Ok(())
+    }
+}
+
+impl Drop for ReportFile<'_> {
+    /// Without a report there is no file.
+    fn drop(&mut self) {
+        if self.is_new {
+            let _ = std::fs::remove_file(self.path);
+        }
+    }
+}
+
+fn options(args: &BenchArgs) -> BenchOptions {
     let directory = args
         .dir
         .clone()
@@ -63,7 +94,7 @@ fn options(args: &BenchArgs) -> anyhow::Result<BenchOptions> {
         options.parts = args.parts.iter().map(|part| part_of(*part)).collect();
     }
     if !args.load.is_empty() {
-        options.loads = args.load.iter().map(|text| load_of(text)).collect::<anyhow::Result<_>>()?;
+        options.loads.clone_from(&args.load);
     }
     if !args.block_size.is_empty() {
         options.block_sizes.clone_from(&args.block_size);
@@ -80,22 +111,11 @@ fn options(args: &BenchArgs) -> anyhow::Result<BenchOptions> {
     if !args.growth.is_empty() {
         options.growth_accounts.clone_from(&args.growth);
     }
-    if let Some(rows) = &args.restore {
-        let wrong = || {
-            Told::refused(
-                "restore",
-                format!("{rows} is not ACCOUNTS:TRANSACTIONS, each at least 1"),
-                "Such as 1000000:5000000.",
-            )
-        };
-        let (accounts, transactions) = rows.split_once(':').ok_or_else(wrong)?;
-        options.restore_accounts = accounts.parse().map_err(|_| wrong())?;
-        options.restore_transactions = transactions.parse().map_err(|_| wrong())?;
-        if options.restore_accounts == 0 || options.restore_transactions == 0 {
-            return Err(wrong().into());
-        }
+    if let Some(rows) = args.restore {
+        options.restore_accounts = rows.accounts;
+        options.restore_transactions = rows.transactions;
     }
-    Ok(options)
+    options
 }
 
 fn part_of(part: BenchPart) -> Part {
@@ -111,23 +131,4 @@ fn part_of(part: BenchPart) -> Part {
         BenchPart::Growth => Part::Growth,
         BenchPart::Http => Part::Http,
     }
-}
-
-/// `KIND:ACCOUNTS`.
-fn load_of(text: &str) -> anyhow::Result<LoadSpec> {
-    let wrong = || {
-        let message = format!("{text} is no load");
-        Told::refused("load", message, "Give uniform:ACCOUNTS, self-sends:ACCOUNTS or mixed:ACCOUNTS.")
-    };
-    let (kind, accounts) = text.split_once(':').ok_or_else(wrong)?;
-    let kind = [LoadKind::Uniform, LoadKind::SelfSends, LoadKind::Mixed]
-        .into_iter()
-        .find(|known| known.name() == kind);
-    let accounts: u32 = accounts.parse().map_err(|_| wrong())?;
-    if !(2..=ACCOUNTS_MAX).contains(&accounts) {
-        let message = format!("a load of {accounts} accounts");
-        let remedy = format!("Give 2 to {ACCOUNTS_MAX} accounts.");
-        return Err(Told::refused("load", message, remedy).into());
-    }
-    Ok(LoadSpec { kind: kind.ok_or_else(wrong)?, accounts })
 }

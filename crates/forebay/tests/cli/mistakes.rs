@@ -94,25 +94,41 @@ fn a_feed_socket_that_cannot_be_made_is_told_before_anything_starts() {
 #[test]
 fn a_benchmark_of_nothing_is_refused_before_it_measures() {
     let place = nowhere();
-    for (option, value) in [
-        ("--repeats", "0"),
-        ("--transactions", "0"),
-        ("--seconds", "0"),
-        ("--seconds", "nan"),
-        ("--block-size", "0"),
-    ] {
-        place.run(&["bench", "accept", option, value]).with_code(2).says(option);
-    }
-    let nowhere = place.data_dir().join("nowhere/report.html");
     for (option, value, says) in [
+        ("--repeats", "0", "--repeats"),
+        ("--transactions", "0", "--transactions"),
+        ("--seconds", "0", "--seconds"),
+        ("--seconds", "nan", "--seconds"),
+        ("--block-size", "0", "--block-size"),
         ("--load", "uniform:0", "2 to 10000000 accounts"),
         ("--load", "uniform:4000000000", "2 to 10000000 accounts"),
         ("--load", "nonsense", "uniform:ACCOUNTS"),
         ("--restore", "0:5", "each at least 1"),
-        ("--report", nowhere.to_str().unwrap(), "nowhere"),
+        ("--restore", "5", "ACCOUNTS:TRANSACTIONS"),
     ] {
-        let ended = place.run(&["bench", "accept", option, value]);
-        assert_ne!(ended.code, Some(0), "{option} {value}");
-        ended.says(says);
+        place.run(&["bench", "accept", option, value]).with_code(2).says(option).says(says);
     }
+    let nowhere = place.data_dir().join("nowhere/report.html");
+    place.run(&["bench", "accept", "--report", nowhere.to_str().unwrap()]).says("nowhere");
+    assert!(!place.data_dir().exists());
+}
+
+#[test]
+fn a_benchmark_that_cannot_start_leaves_nothing() {
+    let place = nowhere();
+    // A Redis that is too old; PostgreSQL is running by then.
+    let program = place.write("redis-server", &["#!/bin/sh\necho 'Redis server v=5.0.14 sha=0'".to_owned()]);
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&program, mode).unwrap();
+    let folder = program.parent().unwrap().to_owned();
+    let (report, directory) = (folder.join("report.html"), folder.join("servers"));
+    let arguments = ["bench", "accept", "--quick", "--transactions", "50"];
+    let mut command = place.command(&arguments);
+    command.arg("--report").arg(&report).arg("--dir").arg(&directory);
+    let path = std::env::var("PATH").unwrap_or_default();
+    let output = command.env("PATH", format!("{}:{path}", folder.display())).output().unwrap();
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(3), "{told}");
+    assert!(told.contains("Install a newer redis-server"), "{told}");
+    assert!(!report.exists() && !directory.exists());
 }
