@@ -137,7 +137,10 @@ struct Stage {
 
 impl Stage {
     fn new(network: &Network) -> Self {
-        let folder = tempfile::Builder::new().prefix("forebay-kill-").tempdir().unwrap();
+        let folder = tempfile::Builder::new()
+            .prefix("forebay-kill-")
+            .tempdir_in(forebay_servers::testing::scratch())
+            .unwrap();
         // The servers' account must get through when this runs as root.
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         std::fs::set_permissions(folder.path(), mode).unwrap();

@@ -22,9 +22,11 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use rustix::fs::{Access, StatVfsMountFlags};
 use rustix::process::Signal;
 
 use crate::account::Account;
@@ -44,6 +46,46 @@ const END_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Short: sockets lie below it.
 const PREFIX: &str = "forebay-test-";
+
+/// Where tests keep their files for a moment, instead of where [`scratch`] looks by itself.
+const DIRECTORY_VARIABLE: &str = "TEST_SCRATCH_DIR";
+/// A file system in memory.
+const IN_MEMORY: &str = "/dev/shm";
+const ON_DISK: &str = "/tmp";
+/// What has to be free in memory, bytes: a few servers at a time, with some hundred megabytes each at most.
+const IN_MEMORY_FREE_MIN: u64 = 6 << 30;
+
+/// Where tests make the directories of their servers: in memory if there is room and programs may be started from there,
+/// since making and removing a database of a thousand files takes a disk longer than most tests. Kills do not care: what
+/// was written survives them in either place. `TEST_SCRATCH_DIR` names another directory, such as `/tmp`, the place
+/// otherwise. A short path: sockets lie below it.
+pub fn scratch() -> &'static Path {
+    static FOUND: OnceLock<PathBuf> = OnceLock::new();
+    FOUND.get_or_init(|| match std::env::var_os(DIRECTORY_VARIABLE) {
+        Some(directory) => directory.into(),
+        None if has_room_in_memory() => IN_MEMORY.into(),
+        None => ON_DISK.into(),
+    })
+}
+
+fn has_room_in_memory() -> bool {
+    let (Ok(kind), Ok(room)) = (rustix::fs::statfs(IN_MEMORY), rustix::fs::statvfs(IN_MEMORY)) else {
+        return false;
+    };
+    let unfit = StatVfsMountFlags::RDONLY | StatVfsMountFlags::NOEXEC;
+    let available = fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
+        let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+        line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()
+    });
+    u64::try_from(kind.f_type) == Ok(TMPFS_MAGIC)
+        && !room.f_flag.intersects(unfit)
+        && room.f_bavail.saturating_mul(room.f_frsize) >= IN_MEMORY_FREE_MIN
+        && available.is_some_and(|kib| kib << 10 >= IN_MEMORY_FREE_MIN)
+        && rustix::fs::access(IN_MEMORY, Access::WRITE_OK | Access::EXEC_OK).is_ok()
+}
+
+/// The kernel's number for it (`linux/magic.h`).
+const TMPFS_MAGIC: u64 = 0x0102_1994;
 
 /// Which servers a test wants.
 #[derive(Debug, Clone)]
@@ -261,7 +303,7 @@ fn fresh_directory() -> Result<PathBuf, ServersError> {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     loop {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path = Path::new("/tmp").join(format!("{PREFIX}{}-{number}", std::process::id()));
+        let path = scratch().join(format!("{PREFIX}{}-{number}", std::process::id()));
         match fs::DirBuilder::new().mode(0o755).create(&path) {
             Ok(()) => {
                 fs::set_permissions(&path, fs::Permissions::from_mode(0o755))
@@ -277,7 +319,8 @@ fn fresh_directory() -> Result<PathBuf, ServersError> {
 /// Removes the directories, and ends the servers, of tests whose process is gone.
 fn remove_leftovers() {
     let user = rustix::process::geteuid().as_raw();
-    for entry in fs::read_dir("/tmp").into_iter().flatten().flatten() {
+    let places = [scratch(), Path::new(IN_MEMORY), Path::new(ON_DISK)];
+    for entry in places.into_iter().flat_map(fs::read_dir).flatten().flatten() {
         let name = entry.file_name();
         let pid = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.split('-').next()?.parse().ok());
         let own = entry.metadata().is_ok_and(|meta| meta.is_dir() && meta.uid() == user);
@@ -337,7 +380,7 @@ async fn copy_template(servers: &PrivateServers) -> Result<(), ServersError> {
 async fn template() -> Result<PathBuf, ServersError> {
     let programs = crate::binaries::find_postgres(&crate::options::Binaries::default(), None).await?;
     let user = rustix::process::geteuid().as_raw();
-    let root = Path::new("/tmp").join(format!("forebay-template-{user}"));
+    let root = Path::new(ON_DISK).join(format!("forebay-template-{user}"));
     match fs::DirBuilder::new().mode(0o755).create(&root) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
             return Err(ServersError::io("creating the directory of prepared data", &root)(error));

@@ -64,7 +64,10 @@ impl Place {
 
     pub fn with_oracle(oracle: PathBuf) -> Self {
         // A short path for sockets, and open for the servers' own account.
-        let root = tempfile::Builder::new().prefix("forebay-cli-").tempdir_in("/tmp").unwrap();
+        let root = tempfile::Builder::new()
+            .prefix("forebay-cli-")
+            .tempdir_in(forebay_servers::testing::scratch())
+            .unwrap();
         fs::set_permissions(root.path(), fs::Permissions::from_mode(0o755)).unwrap();
         Self { root, oracle }
     }
