@@ -60,8 +60,8 @@ async fn faulty(name: &str, limits: Limits) -> Option<Faulty> {
     let tiers = TierOptions {
         redis: at(url),
         postgres: at(through),
-        redis_timeout: Duration::from_millis(500),
-        wait_max: Duration::from_millis(600),
+        redis_timeout: Duration::from_millis(1500),
+        wait_max: Duration::from_secs(3),
         ..tier_options(&bench)
     };
     let served = Served::with(&bench, Some(node.node.clone()), NOW, tiers, limits).await;
