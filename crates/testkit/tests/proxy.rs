@@ -42,6 +42,19 @@ impl Bench {
             .set_response_timeout(Some(PATIENCE));
         Client::open(url).unwrap().get_multiplexed_async_connection_with_config(&config).await
     }
+
+    /// As soon as connections are taken again.
+    async fn connect_at_last(&self) -> MultiplexedConnection {
+        let begin = Instant::now();
+        loop {
+            match self.connect().await {
+                Ok(connection) => return connection,
+                Err(_) => assert!(begin.elapsed() < PATIENCE, "it never takes connections again"),
+            }
+            // A refused connection returns without waiting: others would never run.
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
 }
 
 async fn set(connection: &mut MultiplexedConnection, value: u32) -> RedisResult<()> {
@@ -155,15 +168,7 @@ async fn refusing_takes_no_new_connection_and_leaves_the_open_ones() {
     assert!(bench.connect().await.is_err(), "a connection was taken");
     set(&mut open, 3).await.unwrap();
     bench.proxy.heal();
-    let begin = Instant::now();
-    let mut again = loop {
-        match bench.connect().await {
-            Ok(connection) => break connection,
-            Err(_) => assert!(begin.elapsed() < PATIENCE, "it never takes connections again"),
-        }
-        // A refused connection returns without waiting: others would never run.
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    };
+    let mut again = bench.connect_at_last().await;
     assert_eq!(get(&mut again).await.unwrap(), 3);
 }
 
@@ -172,14 +177,7 @@ async fn refusing_takes_no_new_connection_and_leaves_the_open_ones() {
 async fn what_is_refused_and_cut_is_gone_from_that_moment_on() {
     let bench = Bench::unix().await;
     for round in 0..30 {
-        let begin = Instant::now();
-        let mut open = loop {
-            match bench.connect().await {
-                Ok(connection) => break connection,
-                Err(_) => assert!(begin.elapsed() < PATIENCE, "it never takes connections again"),
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        };
+        let mut open = bench.connect_at_last().await;
         set(&mut open, round).await.unwrap();
         bench.proxy.refuse();
         bench.proxy.cut();
