@@ -19,6 +19,9 @@ const FILE: &str = "node.json";
 /// Between two writes, unless the phase changed: a reader is a person or a monitor that asks every few seconds.
 const INTERVAL: Duration = Duration::from_millis(250);
 
+/// A report is written at least every two seconds: one that is older by this is not what the node would say now.
+const SILENT_AFTER_MS: u64 = 5_000;
+
 /// The file's content.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -192,6 +195,12 @@ impl NodeReport {
         let text = fs::read(data_dir.join(FILE)).ok()?;
         let report: Self = serde_json::from_slice(&text).ok()?;
         (report.pid == holder_pid).then_some(report)
+    }
+
+    /// How long ago it was written, seconds, if that is longer than a node that runs and can write takes.
+    pub fn silent_for_s(&self) -> Option<u64> {
+        let age_ms = unix_ms().saturating_sub(self.written_unix_ms);
+        (age_ms > SILENT_AFTER_MS).then_some(age_ms / 1000)
     }
 
     fn of_start(progress: PhaseProgress, limits: LimitsReport) -> Self {

@@ -86,8 +86,9 @@ impl LeftToStop {
             .into_iter()
             .filter_map(|(is_left, letter)| is_left.then_some(letter))
             .collect();
-        file.set_len(0)?;
-        file.write_all_at(&text, 0)
+        // On a full disk the old ones stay.
+        file.write_all_at(&text, 0)?;
+        file.set_len(text.len() as u64)
     }
 }
 
@@ -111,13 +112,12 @@ pub(crate) fn to_stop(home: &Home, more: LeftToStop) -> Result<Option<(LeftToSto
     let file = open(home)?;
     let before = LeftToStop::read(&file).map_err(failed(home))?;
     let left = LeftToStop { redis: before.redis || more.redis, postgres: before.postgres || more.postgres };
-    if left != before {
-        // Written first: who leaves a moment later sees it.
-        left.write(&file).map_err(failed(home))?;
-    }
+    // Written first: who leaves a moment later sees it.
+    let written = if left != before { left.write(&file) } else { Ok(()) };
     match file.try_lock() {
+        // Nobody has to be told, so it does not matter whether that could be written (a full disk).
         Ok(()) => Ok(Some((left, Alone { file }))),
-        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::WouldBlock) => written.map(|()| None).map_err(failed(home)),
         Err(TryLockError::Error(error)) => Err(failed(home)(error)),
     }
 }

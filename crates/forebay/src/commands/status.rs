@@ -44,6 +44,8 @@ struct Status {
     redis_silence: Option<String>,
     /// The same of PostgreSQL.
     postgres_silence: Option<String>,
+    /// Why `node` is not what the node would say now.
+    node_silence: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -128,7 +130,14 @@ async fn look(home: &Home, reads: &Reads) -> anyhow::Result<Status> {
         postgres: None,
         redis_silence: reads.redis_silence.clone(),
         postgres_silence: None,
+        node_silence: None,
     };
+    status.node_silence = status.node.as_ref().and_then(NodeReport::silent_for_s).map(|silent_s| {
+        format!(
+            "its last report is {silent_s} s old: it stands still, or cannot write {} (a full disk?)",
+            home.data_dir().display()
+        )
+    });
     let slow = look_at_slow(&mut status, reads, private);
     if let Err(silence) = reads.answered_in_time("PostgreSQL", slow).await {
         if !reads.has_node() {
@@ -298,6 +307,9 @@ fn text_of(status: &Status) -> String {
             },
         ),
     ];
+    if let Some(silence) = &status.node_silence {
+        lines.push(("silence", silence.clone()));
+    }
     let no_chain = match &status.redis_silence {
         Some(silence) => silence,
         None if status.redis.is_some() => "no complete chain in it now",
@@ -358,7 +370,8 @@ fn text_of(status: &Status) -> String {
             ));
         }
         let last_error = node.last_error.as_deref().unwrap_or("none that lasts");
-        lines.push(("retries", format!("{}, last error: {last_error}", HumanCount(node.retries))));
+        let then = if status.node_silence.is_some() { " when it last said" } else { "" };
+        lines.push(("retries", format!("{}, last error: {last_error}{then}", HumanCount(node.retries))));
     }
     let whose = |private: bool| if private { "private" } else { "yours" };
     if let Some(redis) = &status.redis {

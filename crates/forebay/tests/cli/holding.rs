@@ -1,7 +1,7 @@
 use rustix::process::Signal;
 use serde_json::json;
 
-use crate::support::{Place, asking, is_alive, sessions_of};
+use crate::support::{Place, asking, is_alive, sessions_of, until};
 
 #[test]
 fn beside_a_node_reads_work_and_writes_are_refused_with_who_holds_it() {
@@ -67,6 +67,24 @@ fn servers_outlive_a_killed_node_and_are_adopted_with_all_that_was_accepted() {
     node.end(Signal::TERM).with_code(0);
     place.assert_no_server();
     assert_eq!(place.replay("all.jsonl", &blocks[..70])["blocks"], 9);
+}
+
+#[test]
+fn what_a_halted_node_said_is_not_told_as_if_it_were_of_now() {
+    let Some(place) = Place::new() else { return };
+    let node = place.start_node();
+    let status = || place.run(&["status", "--json"]).with_code(0).json();
+    assert_eq!(status()["nodeSilence"], serde_json::Value::Null);
+    let pid = rustix::process::Pid::from_raw(node.pid()).unwrap();
+    rustix::process::kill_process(pid, Signal::STOP).unwrap();
+    until("the silence is told", || {
+        status()["nodeSilence"].as_str().is_some_and(|said| said.contains("s old: it stands still"))
+    });
+    let told = place.run(&["status"]).with_code(0).stdout;
+    assert!(told.contains("s old") && told.contains("when it last said"), "{told}");
+    rustix::process::kill_process(pid, Signal::CONT).unwrap();
+    until("it speaks again", || status()["nodeSilence"].is_null());
+    node.end(Signal::TERM).with_code(0);
 }
 
 #[test]

@@ -1,6 +1,65 @@
 //! Servers that others work with are not stopped under them, and not left behind.
 
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
 use crate::fixture::{Place, superuser};
+
+/// A file that cannot grow, in the place of another one; `None` where we may not mount.
+struct FullFile {
+    disk: PathBuf,
+    at: PathBuf,
+}
+
+impl FullFile {
+    fn mount(disk: PathBuf, at: PathBuf) -> Option<Self> {
+        let done = |command: &mut Command| command.status().is_ok_and(|status| status.success());
+        std::fs::create_dir(&disk).unwrap();
+        let mounted =
+            Command::new("mount").args(["-t", "tmpfs", "-o", "size=64k", "tmpfs"]).arg(&disk).output();
+        if !mounted.is_ok_and(|output| output.status.success()) {
+            return None;
+        }
+        let this = Self { disk, at };
+        let file = this.disk.join("file");
+        std::fs::write(&file, b"").unwrap();
+        let full = std::fs::write(this.disk.join("ballast"), vec![0; 1 << 20]).unwrap_err();
+        assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
+        assert!(done(Command::new("mount").arg("--bind").arg(&file).arg(&this.at)));
+        Some(this)
+    }
+}
+
+impl Drop for FullFile {
+    fn drop(&mut self) {
+        for place in [&self.at, &self.disk] as [&Path; 2] {
+            let _ = Command::new("umount").arg(place).output();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_disk_that_is_full_keeps_no_server_from_being_stopped() {
+    let place = Place::new().await;
+    let servers = place.open("a").await;
+    let (redis, postgres) = servers.start().await.unwrap();
+    servers.in_use().await.unwrap().leave().await.unwrap();
+    let lock = servers.data_dir().join("in-use.lock");
+    assert!(lock.exists());
+    let disk = servers.data_dir().join("full");
+    let Some(full) = FullFile::mount(disk, lock) else {
+        eprintln!("SKIPPED a full disk: it may not be mounted here");
+        return;
+    };
+    let reader = servers.in_use().await.unwrap();
+    let told = servers.stop_unless_in_use().await.unwrap_err().to_string();
+    assert!(told.contains("in-use.lock"), "somebody could not be told: {told}");
+    assert!(redis.is_running() && postgres.is_running());
+    reader.leave().await.unwrap();
+    assert!(servers.stop_unless_in_use().await.unwrap());
+    assert!(!redis.is_running() && !postgres.is_running());
+    drop(full);
+}
 
 #[tokio::test]
 async fn servers_in_use_outlive_their_node_and_end_with_the_last_who_works_with_them() {

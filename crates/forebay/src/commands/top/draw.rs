@@ -17,8 +17,6 @@ use crate::node_report::{NodeReport, Tips, unix_ms};
 const WIDTH_MIN: u16 = 60;
 /// See `WIDTH_MIN`.
 const HEIGHT_MIN: u16 = 20;
-/// A report that is older was not written for a while: the process is stopped, or its disk is.
-const STALE_AFTER_MS: u64 = 5_000;
 
 /// Draws everything.
 pub fn draw(frame: &mut Frame<'_>, title: &Title, samples: &Samples) {
@@ -69,9 +67,8 @@ fn header(frame: &mut Frame<'_>, area: Rect, title: &Title, look: &Look) {
         let epoch = epoch.map(|epoch| format!("epoch {epoch}  ")).unwrap_or_default();
         spans.push(Span::raw(format!("  {epoch}process {}  up {}", holder.pid, short(up))));
     }
-    let stale = look.report.as_ref().map(|report| unix_ms().saturating_sub(report.written_unix_ms));
-    if let Some(stale) = stale.filter(|stale| *stale > STALE_AFTER_MS) {
-        spans.push(Span::styled(format!("  silent for {} s", stale / 1000), colored(Color::Red)));
+    if let Some(silent_s) = look.report.as_ref().and_then(NodeReport::silent_for_s) {
+        spans.push(Span::styled(format!("  silent for {silent_s} s"), colored(Color::Red)));
     }
     let quit = "q quits";
     let columns = [Constraint::Min(0), Constraint::Length(8)];
