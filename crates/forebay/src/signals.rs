@@ -1,6 +1,8 @@
 //! SIGINT, SIGTERM and SIGHUP: the first asks to end in order, the second ends at once.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -12,6 +14,16 @@ const EXIT_BY_SIGNAL: i32 = 128;
 #[derive(Clone)]
 pub struct Signals {
     asked: watch::Receiver<Option<i32>>,
+    is_held: Arc<AtomicBool>,
+}
+
+/// While it lives, no number of signals ends the program at once.
+pub struct Held(Arc<AtomicBool>);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
 }
 
 impl Signals {
@@ -24,6 +36,8 @@ impl Signals {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut hang_up = signal(SignalKind::hangup())?;
         let (tell, asked) = watch::channel(None);
+        let is_held = Arc::new(AtomicBool::new(false));
+        let held = Arc::clone(&is_held);
         tokio::spawn(async move {
             let mut count = 0_u32;
             loop {
@@ -33,6 +47,10 @@ impl Signals {
                     _ = hang_up.recv() => SignalKind::hangup().as_raw_value(),
                 };
                 count += 1;
+                if count > 1 && held.load(Ordering::Relaxed) {
+                    tracing::warn!("already ending: what was started is being stopped and removed");
+                    continue;
+                }
                 if count > 1 {
                     tracing::warn!(
                         "a second signal: ending at once; the next start goes on from what both tiers have, or obeys the rollback \
@@ -44,7 +62,14 @@ impl Signals {
                 tell.send_replace(Some(number));
             }
         });
-        Ok(Self { asked })
+        Ok(Self { asked, is_held })
+    }
+
+    /// For work that would leave servers behind which nobody adopts: a second signal does not cut its end short. That end
+    /// must be bounded.
+    pub fn hold(&self) -> Held {
+        self.is_held.store(true, Ordering::Relaxed);
+        Held(Arc::clone(&self.is_held))
     }
 
     /// Waits until somebody asks.

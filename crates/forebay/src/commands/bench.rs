@@ -32,6 +32,8 @@ pub async fn run(context: &Context, args: BenchArgs) -> anyhow::Result<i32> {
         }
     };
     let signals = context.signals.clone();
+    // Its servers have nothing that anybody wants: they end with it, which their stop's own limits bound.
+    let held = context.signals.hold();
     let report =
         measure(options, tell, async move { signals.asked().await }).await.map_err(|error| match error {
             BenchError::Interrupted => interrupted("while measuring"),
@@ -40,6 +42,7 @@ pub async fn run(context: &Context, args: BenchArgs) -> anyhow::Result<i32> {
             }
             other => Told::refused("bench", &other, other.remedy()).into(),
         })?;
+    drop(held);
     if let Some(file) = report_file {
         let path = file.path;
         file.write(&report.html())?;

@@ -1,4 +1,4 @@
-use crate::support::Place;
+use crate::support::{Place, is_alive, until};
 
 fn nowhere() -> Place {
     Place::with_oracle(std::path::PathBuf::from("/nowhere"))
@@ -131,4 +131,31 @@ fn a_benchmark_that_cannot_start_leaves_nothing() {
     assert_eq!(output.status.code(), Some(3), "{told}");
     assert!(told.contains("Install a newer redis-server"), "{told}");
     assert!(!report.exists() && !directory.exists());
+}
+
+#[test]
+fn a_benchmark_that_is_interrupted_twice_leaves_nothing() {
+    let place = nowhere();
+    let folder = place.path("b");
+    let report = place.path("report.html");
+    let mut command = place.command(&["bench", "accept", "--quick"]);
+    command.arg("--report").arg(&report).arg("--dir").arg(&folder);
+    let child =
+        command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let pid = rustix::process::Pid::from_child(&child);
+    let server = || {
+        let text = std::fs::read_to_string(folder.join("durable/redis/redis.pid")).ok()?;
+        text.trim().parse::<i32>().ok()
+    };
+    until("its servers run", || server().is_some());
+    let server = server().unwrap();
+    for _ in 0..2 {
+        rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+        // Two of one kind that come together count as one.
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    let ended = child.wait_with_output().unwrap();
+    let told = String::from_utf8(ended.stderr).unwrap();
+    assert_eq!(ended.status.code(), Some(130), "{told}");
+    assert!(!is_alive(server) && !folder.exists() && !report.exists(), "{told}");
 }
