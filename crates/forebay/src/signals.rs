@@ -1,4 +1,4 @@
-//! SIGINT, SIGTERM and SIGHUP: the first asks to end in order, the second ends at once.
+//! SIGINT, SIGTERM and SIGHUP: the first asks to end in order, the second ends at once, unless the end is [held](Signals::hold).
 
 use std::io;
 use std::sync::Arc;
@@ -58,7 +58,8 @@ impl Signals {
                     );
                     std::process::exit(EXIT_BY_SIGNAL + number);
                 }
-                tracing::info!(signal = number, "asked to end; a second signal ends at once");
+                let more = if held.load(Ordering::Relaxed) { "" } else { "; a second signal ends at once" };
+                tracing::info!(signal = number, "asked to end{more}");
                 tell.send_replace(Some(number));
             }
         });

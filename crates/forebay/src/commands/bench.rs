@@ -37,9 +37,7 @@ pub async fn run(context: &Context, args: BenchArgs) -> anyhow::Result<i32> {
     let report =
         measure(options, tell, async move { signals.asked().await }).await.map_err(|error| match error {
             BenchError::Interrupted => interrupted("while measuring"),
-            BenchError::Servers(error) => {
-                anyhow::Error::from(error).context("starting servers to measure on")
-            }
+            BenchError::Servers(error) => anyhow::Error::from(error).context("the benchmark's servers"),
             other => Told::refused("bench", &other, other.remedy()).into(),
         })?;
     drop(held);
