@@ -16,6 +16,12 @@ impl Driver {
         let lines: Vec<_> = self.blocks.iter().skip(first).map(|block| self.block_line(block)).collect();
         let count = lines.len();
         let Some(mut feed) = self.connected().await else { return Ok(()) };
+        if self.is_unsure && self.may_be_rolled_back() {
+            // A chain that ends where ours does may have come there by fewer operations.
+            self.feed = Some(feed);
+            self.find_what_is_left().await?;
+            return Ok(());
+        }
         self.sent = self.sent.max(first + count);
         self.history.lock().last_answer = format!("none yet to {count} blocks");
         for line in lines {
@@ -59,9 +65,6 @@ impl Driver {
         // Blocks before it that got no answer are done too: this one stands on them.
         let number = self.seq + (place + 1).saturating_sub(self.acked) as u64;
         let newest = self.seq + was_sent.max(place + 1).saturating_sub(self.acked) as u64;
-        if done.known && self.is_from_before_a_lost_take_back(block.id, done) {
-            return self.found_at(place + 1, done, "takeBackLost");
-        }
         let fits = match done.known {
             false => done.seq == number,
             true => (number..=newest).contains(&done.seq) && place < was_sent,
@@ -92,31 +95,23 @@ impl Driver {
         Ok(())
     }
 
-    /// A volatile Redis that died with the node forgets a take-back that PostgreSQL did not get: the block stands where it
-    /// stood before.
-    fn is_from_before_a_lost_take_back(&self, block: BlockId, done: &Done) -> bool {
-        let events = self.history.lock();
-        events.redis_forgot_after.is_some_and(|after| after < self.seq)
-            && events.accepted_at.get(&block) == Some(&done.seq)
-    }
-
     /// Sends a block of the chain again: it is known, and nothing is done.
     pub(super) async fn send_again(&mut self) -> anyhow::Result<u64> {
         let below = usize::try_from(self.random.between(0, SENT_AGAIN_MAX)).unwrap_or_default();
         let place = self.acked.saturating_sub(below);
-        if self.feed.is_none() || self.is_unsure || place == 0 {
+        if place == 0 {
             return Ok(0);
         }
         let (height, id) = self.at(place);
-        match self.ask(place).await {
+        // The next operation finds out what a new node has.
+        let Some(outcome) = self.converse_here(&self.question(place)).await else { return Ok(0) };
+        match outcome {
             Outcome::Done(done) if done.known && done.id == id.to_string() && done.height == height => {
                 self.acknowledged_one();
             }
             Outcome::Done(done) => {
                 bail!("block {id} at height {height}, sent again, was answered as {done:?}")
             }
-            // A new connection may lead to a node that was rolled back: the next operation finds out.
-            Outcome::Refused(refused) if self.is_unsure && refused.is_elsewhere() => {}
             Outcome::Refused(refused) => bail!("block {id} at height {height}, sent again: {refused:?}"),
             Outcome::Unknown => {}
         }
@@ -127,12 +122,14 @@ impl Driver {
     pub(super) async fn send_out_of_order(&mut self) -> anyhow::Result<u64> {
         self.forge()?;
         self.forge()?;
-        match self.ask(self.blocks.len()).await {
-            Outcome::Done(done) => bail!("a block that follows no block of the chain was accepted: {done:?}"),
-            Outcome::Refused(refused) if refused.kind != "previous-block" => {
+        match self.converse_here(&self.question(self.blocks.len())).await {
+            Some(Outcome::Done(done)) => {
+                bail!("a block that follows no block of the chain was accepted: {done:?}")
+            }
+            Some(Outcome::Refused(refused)) if refused.kind != "previous-block" => {
                 bail!("a block that follows no block of the chain was refused as {refused:?}")
             }
-            Outcome::Refused(_) | Outcome::Unknown => {}
+            Some(Outcome::Refused(_) | Outcome::Unknown) | None => {}
         }
         self.deliver_all().await?;
         Ok(2)

@@ -37,15 +37,27 @@ impl Driver {
         }
     }
 
+    /// Whether something was given up since we last looked, on the record or by a volatile Redis. A record that cannot be
+    /// read may be one.
+    pub(super) fn may_be_rolled_back(&self) -> bool {
+        let is_recorded = Recorded::of_run(&self.plan.root).map_or(true, |all| all.files > self.records_used);
+        is_recorded || self.history.lock().redis_forgot_after.is_some()
+    }
+
     /// Sends a block again. The genesis block is awaited instead.
-    pub(super) async fn ask(&mut self, place: usize) -> Outcome {
-        let line = match place.checked_sub(1).and_then(|index| self.blocks.get(index)) {
+    async fn ask(&mut self, place: usize) -> Outcome {
+        let line = self.question(place);
+        self.converse(&line).await
+    }
+
+    /// Whether the chain has its block at a place.
+    pub(super) fn question(&self, place: usize) -> serde_json::Value {
+        match place.checked_sub(1).and_then(|index| self.blocks.get(index)) {
             Some(block) => {
                 json!({ "op": "block", "block": block_to_value(block, &self.plan.chain.network().profile) })
             }
             None => json!({ "op": "await", "height": 1 }),
-        };
-        self.converse(&line).await
+        }
     }
 
     /// Asks whether the node still has all that it acknowledged. `false`: it has.
@@ -83,8 +95,6 @@ impl Driver {
             gone.into_iter().partition(|block| forgot_after.is_some_and(|seq| self.accepted_at(block) > seq));
         {
             let mut events = self.history.lock();
-            // Numbers are given again.
-            events.tips.clear();
             events.counts.rolled_back += given_up.len() as u64;
             events.counts.lost_by_volatile_redis += forgotten.len() as u64;
             events.counts.lost += lost.len() as u64;

@@ -253,10 +253,10 @@ impl Driver {
     /// Waits until a height near the tip is durable.
     async fn await_durable(&mut self) -> anyhow::Result<u64> {
         let below = usize::try_from(self.random.between(0, 20)).unwrap_or_default();
-        let (height, id) = self.at(self.acked.saturating_sub(below));
         loop {
-            match self.converse(&json!({ "op": "await", "height": height })).await {
-                Outcome::Done(done) => {
+            let (height, id) = self.at(self.acked.saturating_sub(below));
+            match self.converse_here(&json!({ "op": "await", "height": height })).await {
+                Some(Outcome::Done(done)) => {
                     if done.id != id.to_string() || !done.durable || done.seq > self.seq {
                         bail!("awaiting {id} at height {height} (operation {}): {done:?}", self.seq);
                     }
@@ -267,10 +267,12 @@ impl Driver {
                     self.acknowledged_one();
                     return Ok(0);
                 }
-                // What was accepted and is recorded as rolled back shows at the next block.
-                Outcome::Refused(refused) if refused.kind == "request" => return Ok(0),
-                Outcome::Refused(refused) => bail!("awaiting height {height}: {refused:?}"),
-                Outcome::Unknown => tokio::time::sleep(AGAIN).await,
+                Some(Outcome::Refused(refused)) => bail!("awaiting height {height}: {refused:?}"),
+                Some(Outcome::Unknown) => tokio::time::sleep(AGAIN).await,
+                // What a new node was rolled back to is not awaited, but found out.
+                None => {
+                    self.find_what_is_left().await?;
+                }
             }
         }
     }

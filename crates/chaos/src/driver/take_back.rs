@@ -30,14 +30,14 @@ impl Driver {
 
     /// One attempt; afterwards `acked` is where the node's chain is known to end.
     async fn take_back_to(&mut self, target: usize) -> anyhow::Result<()> {
-        // At a node that was rolled back, as many blocks back are other ones.
-        if self.feed.is_none() || self.is_unsure {
-            self.find_what_is_left().await?;
-            return Ok(());
-        }
         let count = self.acked - target;
         let (height, id) = self.at(target);
-        match self.converse(&json!({ "op": "pop", "count": count })).await {
+        let Some(outcome) = self.converse_here(&json!({ "op": "pop", "count": count })).await else {
+            // At a node that was rolled back, as many blocks back are other ones.
+            self.find_what_is_left().await?;
+            return Ok(());
+        };
+        match outcome {
             Outcome::Done(done) => {
                 let steps = done.seq.saturating_sub(self.seq);
                 if done.id != id.to_string() || done.height != height || done.epoch < self.epoch {

@@ -8,9 +8,22 @@ use crate::process::POLL;
 const LINE_SHOWN_MAX: usize = 60;
 
 impl Driver {
-    /// One line, one answer.
+    /// One line, one answer. The connection may be a new one, to a node that was rolled back.
     pub(super) async fn converse(&mut self, line: &serde_json::Value) -> Outcome {
-        let Some(mut feed) = self.connected().await else { return Outcome::Unknown };
+        match self.connected().await {
+            Some(feed) => self.converse_over(feed, line).await,
+            None => Outcome::Unknown,
+        }
+    }
+
+    /// The same for what counts on the node's chain being ours. `None`: nothing was sent, because the connection leads to no
+    /// node that is known to have it; [`Driver::find_what_is_left`] makes sure.
+    pub(super) async fn converse_here(&mut self, line: &serde_json::Value) -> Option<Outcome> {
+        let feed = if self.is_unsure { None } else { self.feed_to_holder() }?;
+        Some(self.converse_over(feed, line).await)
+    }
+
+    async fn converse_over(&mut self, mut feed: Feed, line: &serde_json::Value) -> Outcome {
         let shown: String = line.to_string().chars().take(LINE_SHOWN_MAX).collect();
         self.history.lock().last_answer = format!("none yet to {shown}");
         if feed.send(format!("{line}\n").as_bytes()).await.is_err() {
@@ -48,11 +61,16 @@ impl Driver {
         }
     }
 
+    /// The connection that there is, unless another process was counted since: a node that listens where the last one did
+    /// may have been found before that, and is gone to once more.
+    fn feed_to_holder(&mut self) -> Option<Feed> {
+        let is_counted = self.orders.borrow().node == self.node;
+        self.feed.take().filter(|_| is_counted)
+    }
+
     /// A connection to the node that holds the chain, as soon as it listens; `None`: it could not be used, try again.
     pub(super) async fn connected(&mut self) -> Option<Feed> {
-        // A node that listens where the last one did may have been found before it was counted: it is gone to once more.
-        let is_counted = self.orders.borrow().node == self.node;
-        if let Some(feed) = self.feed.take().filter(|_| is_counted) {
+        if let Some(feed) = self.feed_to_holder() {
             return Some(feed);
         }
         loop {
@@ -62,6 +80,10 @@ impl Driver {
             };
             if let Ok(feed) = Feed::connect(&socket).await {
                 (self.is_unsure, self.node) = (true, node);
+                if self.may_be_rolled_back() {
+                    // Numbers may be given again.
+                    self.history.lock().tips.clear();
+                }
                 return Some(feed);
             }
             tokio::time::sleep(POLL).await;

@@ -70,7 +70,7 @@ impl Supervisor {
             Kind::OlderRdb => self.older_rdb(hold).await?,
             Kind::OlderPostgres => self.older_postgres(hold).await?,
             Kind::OlderPostgresAtStart => self.older_postgres_at_start(hold).await?,
-            Kind::OlderPostgresTooOld => self.older_postgres_too_old().await?,
+            Kind::OlderPostgresTooOld => self.older_postgres_too_old(fault.choice).await?,
             Kind::OlderPostgresRewound => self.older_postgres_rewound().await?,
             Kind::RedisMemoryTakeBack => self.redis_memory_take_back().await?,
             Kind::PostgresDiskFull => return self.disk_full(Server::Postgres, hold).await,

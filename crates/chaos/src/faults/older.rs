@@ -84,14 +84,27 @@ impl Supervisor {
         Ok(())
     }
 
-    pub(super) async fn older_postgres_too_old(&mut self) -> anyhow::Result<()> {
+    /// The node finds it out at rest, or under load, as the choice says. After a rest the load goes on with take-backs: at
+    /// the new node they would take back other blocks.
+    pub(super) async fn older_postgres_too_old(&mut self, choice: u64) -> anyhow::Result<()> {
         self.restart_node_with(&[("LIMITS__OUTBOX_KEPT", "5")]).await?;
         let copy = self.copy_postgres().await?;
         self.load_until(self.operations() + OPERATIONS_UNTIL_TRIM).await?;
+        let is_at_rest = choice.is_multiple_of(2);
+        if is_at_rest {
+            self.rest().await?;
+            self.wish(Wish::TakeBacks);
+        }
         self.forget_postgres();
         self.put_postgres_back(&copy).await?;
         self.ends_too_far_behind().await?;
-        self.start_node(self.slot)
+        self.start_node(self.slot)?;
+        if is_at_rest {
+            self.resume_load();
+            self.wait_for_progress("take-backs after a rest").await?;
+            self.wish(Wish::Anything);
+        }
+        Ok(())
     }
 
     pub(super) async fn older_postgres_rewound(&mut self) -> anyhow::Result<()> {
