@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use forebay_fast::FastTier;
+use forebay_fast::{FastError, FastErrorKind as Kind, FastTier};
 use forebay_servers::PrivateServers;
 use forebay_slow::Census;
 use forebay_store::memory::{MemoryPlan, take_census_told};
@@ -24,6 +24,8 @@ pub type Waits<'a> = &'a (dyn Fn(String) + Send + Sync);
 
 /// An attempt at a server that is away, before the next one is told.
 const TOLD_EVERY: Duration = Duration::from_secs(5);
+/// Between a question that Redis did not answer and the next attempt.
+const AGAIN: Duration = Duration::from_millis(100);
 
 /// Starts or adopts private servers, or finds yours, and plans Redis' memory. `limit`: how long a server that is away is
 /// waited for; `None`: as long as it takes.
@@ -58,10 +60,12 @@ async fn plan_on_yours(
 ) -> anyhow::Result<MemoryPlan> {
     let postgres = connections.before_setup();
     let census = census(home, chain, &postgres, limit, screen, waits).await?;
-    let fast = patiently(&connections.redis_url, chain, limit, waits).await?;
-    // First: what the plan asks for may be among the rights that are missing.
-    check_at_start(home, &fast, chain, fast.server_facts().await?.is_durable()).await?;
-    let redis = known_redis(home, &fast).await?;
+    let asking = async |fast: &FastTier| {
+        // First: what the plan asks for may be among the rights that are missing.
+        check_at_start(home, fast, chain, fast.server_facts().await?.is_durable()).await?;
+        known_redis(home, fast).await
+    };
+    let redis = patiently(&connections.redis_url, chain, limit, waits, asking).await?;
     let plan = planning::plan(home, chain, census, Some(&redis), planning::HORIZON_DAYS);
     planning::let_start(&plan, home.accept_low_memory, screen).await?;
     Ok(plan)
@@ -81,7 +85,8 @@ async fn start_private(
     let census = census(home, chain, &home.private_writer(&postgres)?, limit, screen, waits).await?;
     let running = match servers.running_redis().await? {
         Some(redis) => {
-            Some(known_redis(home, &patiently(&redis.redis_url(), chain, limit, waits).await?).await?)
+            let asking = async |fast: &FastTier| known_redis(home, fast).await;
+            Some(patiently(&redis.redis_url(), chain, limit, waits, asking).await?)
         }
         None => None,
     };
@@ -96,8 +101,9 @@ async fn start_private(
     }
     let connections = home.private_connections(&redis, &postgres)?;
     keeper.keep_redis(&with_conf, redis);
-    let fast = patiently(&connections.redis_url, chain, limit, waits).await?;
-    check_at_start(home, &fast, chain, home.settings.redis_profile == Durability::Durable).await?;
+    let is_durable = home.settings.redis_profile == Durability::Durable;
+    let asking = async |fast: &FastTier| check_at_start(home, fast, chain, is_durable).await;
+    patiently(&connections.redis_url, chain, limit, waits, asking).await?;
     Ok((connections, plan, keeper))
 }
 
@@ -114,26 +120,31 @@ async fn census(
     Ok(screen.while_long("planning Redis' memory: counting in PostgreSQL", counting).await?)
 }
 
-/// Connects to Redis; while it is away, for so long, with a word now and then.
-async fn patiently(
+/// Asks Redis something; while it is away, or goes away before the answer, again for so long, with a word now and then.
+async fn patiently<T>(
     url: &str,
     chain: &Chain,
     limit: Option<Duration>,
     waits: Waits<'_>,
-) -> anyhow::Result<FastTier> {
+    ask: impl AsyncFn(&FastTier) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
     let begun = Instant::now();
     loop {
         let left = limit.map(|limit| limit.saturating_sub(begun.elapsed()));
-        match connect_fast(url, chain, left.map_or(TOLD_EVERY, |left| left.min(TOLD_EVERY))).await {
-            Ok(fast) => return Ok(fast),
-            Err(error)
-                if error.kind() == forebay_fast::FastErrorKind::Unavailable
-                    && left != Some(Duration::ZERO) =>
-            {
-                tracing::warn!(waited_s = begun.elapsed().as_secs(), %error, "waiting for Redis");
-                waits(error.to_string());
-            }
-            Err(error) => return Err(error.into()),
+        let connecting = connect_fast(url, chain, left.map_or(TOLD_EVERY, |left| left.min(TOLD_EVERY)));
+        let error = match connecting.await {
+            Ok(fast) => match ask(&fast).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
+            },
+            Err(error) => error.into(),
+        };
+        let is_away = error.downcast_ref().is_some_and(|error: &FastError| error.kind() == Kind::Unavailable);
+        if !is_away || left == Some(Duration::ZERO) {
+            return Err(error);
         }
+        tracing::warn!(waited_s = begun.elapsed().as_secs(), %error, "waiting for Redis");
+        waits(error.to_string());
+        tokio::time::sleep(AGAIN).await;
     }
 }

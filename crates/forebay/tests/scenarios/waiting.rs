@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 
-use forebay_testkit::proxy::{Endpoint, Proxy};
+use forebay_testkit::proxy::{Direction, Endpoint, Proxy};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
@@ -58,6 +58,52 @@ fn a_start_waits_for_postgres_status_names_its_phase_and_it_goes_on_by_itself() 
     until("the genesis block is durable", || status()["slow"]["height"] == 1);
     kill_process(Pid::from_child(&node.0), Signal::TERM).unwrap();
     assert_eq!(node.0.wait().unwrap().code(), Some(0));
+}
+
+/// The connections to one server are cut after a half, a quarter and so on of what a start sends there: most of that is
+/// the restore, and what is asked before is short.
+const HALVINGS: u64 = 10;
+
+#[test]
+fn a_start_bears_that_its_connections_break_wherever_it_is() {
+    let Some(place) = Place::new() else { return };
+    let yours = Yours::start();
+    let socket = format!(".s.PGSQL.{}", yours.servers.postgres().port());
+    let front = place.path("front");
+    std::fs::create_dir(&front).unwrap();
+    let between = |front: PathBuf, behind: PathBuf| {
+        yours.block_on(Proxy::start(Endpoint::Unix(front), Endpoint::Unix(behind)))
+    };
+    let postgres = between(front.join(&socket), yours.servers.postgres().socket_dir().join(&socket)).unwrap();
+    let redis_url = yours.servers.redis().redis_url();
+    let redis_path = yours.servers.redis().socket();
+    let redis = between(front.join("redis.sock"), redis_path.clone()).unwrap();
+    let redis_url =
+        redis_url.replace(redis_path.to_str().unwrap(), front.join("redis.sock").to_str().unwrap());
+    let mut settings = yours.settings_through(&front);
+    settings[0].1 = redis_url;
+    let settings = with(&settings, &[]);
+
+    let node = place.start_node_with(&settings);
+    let mut feed = node.connect();
+    for block in &place.blocks()[1..4] {
+        assert_eq!(feed.ask(&asking(block))["accepted"], true);
+    }
+    node.end(Signal::TERM).with_code(0);
+    for proxy in [&redis, &postgres] {
+        let before = proxy.passed_bytes(Direction::ToServer);
+        let node = place.start_node_with(&settings);
+        let a_start = proxy.passed_bytes(Direction::ToServer) - before;
+        node.end(Signal::TERM).with_code(0);
+        for halvings in 1..=HALVINGS {
+            proxy.cut_after(Direction::ToServer, a_start >> halvings);
+            let node = place.start_node_with(&settings);
+            let mut feed = node.connect();
+            assert_eq!(feed.ask(r#"{"op":"await","height":4}"#)["durable"], true, "{a_start} >> {halvings}");
+            proxy.heal();
+            node.end(Signal::TERM).with_code(0);
+        }
+    }
 }
 
 /// Debian's place first.
