@@ -33,9 +33,10 @@ use crate::parameters::{Asked, Given, Schema};
 use crate::tiers::Tiers;
 use crate::v1::Hub;
 
+pub use forebay_fast::KeptBlocks;
 pub use limits::{Limits, is_origin};
 pub use server::{Listener, Server, ServerError, Tls};
-pub use tiers::{Chain, KeptBlocks, Locate, TierOptions};
+pub use tiers::{Chain, Locate, TierOptions};
 pub use v1::WritePolicy;
 
 /// Seconds since the network's epoch.
@@ -66,6 +67,8 @@ pub struct ReadFigures {
     pub shared: SharedCalls,
     /// Blocks that are kept as they were answered.
     pub kept: KeptBlocks,
+    /// Bodies of blocks that are kept as they were read.
+    pub bodies: KeptBlocks,
 }
 
 /// The API of one chain. Cheap to clone.
@@ -96,7 +99,7 @@ impl Api {
         let ApiOptions { chain, tiers, node, clock, writes, lag_operations_max, limits } = options;
         Self {
             inner: Arc::new(Inner {
-                tiers: Tiers::new(chain.clone(), tiers, limits.written_blocks_bytes_max),
+                tiers: Tiers::new(chain.clone(), tiers, &limits),
                 hub: Hub::new(limits.streams_max),
                 chain,
                 node,
@@ -128,7 +131,8 @@ impl Api {
     /// What reads cost and keep, as it is now.
     #[must_use]
     pub fn figures(&self) -> ReadFigures {
-        ReadFigures { shared: self.tiers().fast().shared_calls(), kept: self.tiers().written().figures() }
+        let (fast, written) = (self.tiers().fast(), self.tiers().written());
+        ReadFigures { shared: fast.shared_calls(), kept: written.figures(), bodies: fast.kept_bodies() }
     }
 
     fn routes() -> Routes {

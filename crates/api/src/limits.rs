@@ -44,6 +44,9 @@ pub struct Limits {
     pub body_bytes_max: usize,
     /// Bytes of the blocks that are kept as they were answered. 16 MiB: 900 blocks with 25 transactions each.
     pub written_blocks_bytes_max: usize,
+    /// Bytes of the bodies of blocks that were read lately and are not read again. 16 MiB: 3,400 blocks with 25 transactions
+    /// each.
+    pub bodies_bytes_max: usize,
     /// Pages of these origins may read in a browser; empty: pages of any.
     pub origins: Vec<String>,
     /// Whether each request is a line of the log.
@@ -61,6 +64,7 @@ impl Default for Limits {
             idle_timeout: Duration::from_secs(30),
             body_bytes_max: 64 << 20,
             written_blocks_bytes_max: 16 << 20,
+            bodies_bytes_max: 16 << 20,
             origins: Vec::new(),
             access_log: true,
         }

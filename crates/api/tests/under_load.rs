@@ -194,7 +194,7 @@ fn addresses(known: &Known) -> Vec<Address> {
 
 /// Few enough bytes that blocks come and go.
 fn small_cache() -> Limits {
-    Limits { written_blocks_bytes_max: 30_000, ..Limits::default() }
+    Limits { written_blocks_bytes_max: 30_000, bodies_bytes_max: 30_000, ..Limits::default() }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use forebay_fast::FastTier;
+use forebay_fast::{FastOptions, FastTier};
 use forebay_slow::SlowReader;
 use forebay_store::Limits;
 use tokio_postgres::Config;
@@ -36,6 +36,9 @@ enum Source {
     Slow(Box<Config>),
 }
 
+/// Times that are measured: three kinds from both tiers, two of them without kept bodies, too.
+const MEASUREMENTS: f64 = 8.0;
+
 pub(crate) async fn measure(
     arena: &Arena,
     options: &BenchOptions,
@@ -50,32 +53,39 @@ pub(crate) async fn measure(
     staged.settle().await?;
     let applied = rest.iter().map(|made| made.checked.clone()).collect();
     let applying = Applying::start(&staged, applied, load.now());
-    let seconds = Duration::from_secs_f64(options.seconds / 6.0);
+    let seconds = Duration::from_secs_f64(options.seconds / MEASUREMENTS);
+    let keeping = staged.node.fast().clone();
+    let reading = FastOptions { bodies_bytes_max: 0, ..FastOptions::default() };
+    let chain = &load.network.profile.name;
+    let forgetting = FastTier::connect(&stage.options.redis_url, chain, reading).await?;
     let mut rows = Vec::new();
     for (kind, what) in
         [(Kind::Account, "account"), (Kind::Block, "block"), (Kind::Transaction, "transaction")]
     {
-        let ours = read_all(Source::Fast(staged.node.fast().clone()), kind, load, half, seconds).await?;
-        let slow =
-            read_all(Source::Slow(Box::new(stage.options.postgres.clone())), kind, load, half, seconds)
-                .await?;
-        for ((name, unit, ours), (_, _, slow)) in
-            figures(ours, seconds).into_iter().zip(figures(slow, seconds))
-        {
-            let row = Row {
-                part: "read",
-                what: format!("{what} by id, {name}"),
-                load: load.spec.kind.name().to_owned(),
-                block_size: Some(load.block_size),
-                accounts: load.spec.accounts,
-                profile: profile.name(),
-                figure: ours,
-                unit,
-                control: None,
-                control_figure: None,
-                ratio: None,
-            };
-            rows.push(row.against("the same reads from PostgreSQL", slow));
+        let source = Source::Slow(Box::new(stage.options.postgres.clone()));
+        let slow = figures(read_all(source, kind, load, half, seconds).await?, seconds);
+        let mut ours = vec![(format!("{what} by id"), &keeping)];
+        if !matches!(kind, Kind::Account) {
+            ours.push((format!("{what} by id, no body kept"), &forgetting));
+        }
+        for (what, tier) in ours {
+            let took = read_all(Source::Fast(tier.clone()), kind, load, half, seconds).await?;
+            for ((name, unit, ours), (_, _, slow)) in figures(took, seconds).into_iter().zip(slow) {
+                let row = Row {
+                    part: "read",
+                    what: format!("{what}, {name}"),
+                    load: load.spec.kind.name().to_owned(),
+                    block_size: Some(load.block_size),
+                    accounts: load.spec.accounts,
+                    profile: profile.name(),
+                    figure: ours,
+                    unit,
+                    control: None,
+                    control_figure: None,
+                    ratio: None,
+                };
+                rows.push(row.against("the same reads from PostgreSQL", slow));
+            }
         }
     }
     applying.end().await?;

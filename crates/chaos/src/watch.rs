@@ -20,7 +20,8 @@ const ANSWER_MAX: Duration = Duration::from_secs(3);
 /// was acknowledged before the question, and never come from an empty store. Errors are fine. Only in the moments between an
 /// older copy's coming and the node's noticing it, a reader knows no more than what it saw itself.
 pub async fn read_redis(url: String, chain: String, addresses: Vec<Address>, history: Arc<History>) {
-    let options = FastOptions { connect_timeout: ANSWER_MAX, response_timeout: ANSWER_MAX };
+    let options =
+        FastOptions { connect_timeout: ANSWER_MAX, response_timeout: ANSWER_MAX, ..FastOptions::default() };
     let tier = loop {
         match FastTier::connect(&url, &chain, options.clone()).await {
             Ok(tier) => break tier,

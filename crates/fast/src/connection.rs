@@ -16,9 +16,11 @@ use redis::{AsyncConnectionConfig, Client, Cmd, Pipeline, RedisError, Value};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
+use crate::codec::block::Body;
 use crate::error::{Effect, FastError};
 use crate::facts::ServerFacts;
 use crate::head::{Head, Position, State};
+use crate::kept_by_block::{KeptBlocks, KeptByBlock};
 use crate::keys::{Buckets, Keys};
 use crate::lane::{self, Job};
 use crate::library::{self, Answer, Assumed, Function};
@@ -35,11 +37,18 @@ pub struct FastOptions {
     pub connect_timeout: Duration,
     /// A call without an answer fails after this; a change then has an unknown outcome.
     pub response_timeout: Duration,
+    /// What bodies of blocks may take that were read lately and are not read again; 0 keeps none. What only writes reads
+    /// none.
+    pub bodies_bytes_max: usize,
 }
 
 impl Default for FastOptions {
     fn default() -> Self {
-        Self { connect_timeout: Duration::from_secs(5), response_timeout: Duration::from_secs(10) }
+        Self {
+            connect_timeout: Duration::from_secs(5),
+            response_timeout: Duration::from_secs(10),
+            bodies_bytes_max: 16 << 20,
+        }
     }
 }
 
@@ -70,6 +79,7 @@ pub(crate) struct Shared {
     lane: OnceLock<mpsc::Sender<Job>>,
     /// What single reads are handed to; there is none before the first.
     shared_reads: OnceLock<SharedReads>,
+    bodies: KeptByBlock<Body>,
     /// Where both work.
     runtime: Handle,
     /// Whoever has it opens the next connection. Never held by a call that goes over a live one.
@@ -131,6 +141,7 @@ impl FastTier {
         let shared = Shared {
             client,
             address,
+            bodies: KeptByBlock::new(options.bodies_bytes_max),
             options,
             keys,
             link: Mutex::default(),
@@ -501,6 +512,17 @@ impl FastTier {
     /// What transactions are handed to.
     pub(crate) fn lane(&self) -> &mpsc::Sender<Job> {
         self.shared.lane.get_or_init(|| lane::start(Arc::downgrade(&self.shared), &self.shared.runtime))
+    }
+
+    /// Bodies that were read lately.
+    pub(crate) fn bodies(&self) -> &KeptByBlock<Body> {
+        &self.shared.bodies
+    }
+
+    /// How much is kept of the bodies that were read lately, by this and all clones.
+    #[must_use]
+    pub fn kept_bodies(&self) -> KeptBlocks {
+        self.shared.bodies.figures()
     }
 
     /// What single reads are handed to.

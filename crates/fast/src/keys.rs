@@ -216,6 +216,11 @@ impl Keys {
         self.key(format_args!("u:{height}"))
     }
 
+    /// What the names of undo records begin with; the height follows, decimal.
+    pub(crate) fn undo_records(&self) -> String {
+        self.key("u:")
+    }
+
     /// String: a round's forger list.
     #[must_use]
     pub fn forgers(&self, round: u32) -> String {

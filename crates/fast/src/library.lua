@@ -216,14 +216,31 @@ local function clean(keys, args)
   return { 'OK' }
 end
 
--- Reads at one point of the chain's history. args: a plan of reads, in the form of a plan of writes. Answers all fields
--- of meta, then one answer a read. (MULTI would do, but Redis refuses even reads in it while its memory is full.)
+-- A transaction's height, the id at that height, and the beginning of the undo record there; false for what is not there.
+-- key: the transaction's bucket. args from `at` on: its id, the key of the heights, what the names of undo records begin
+-- with, the last byte. What is read depends on what the bucket says, so keys cannot name all of it.
+local function locate(key, args, at)
+  local height = redis.call('HGET', key, args[at])
+  local id = height and redis.call('HGET', args[at + 1], height)
+  local undo = id and redis.call('GETRANGE', args[at + 2] .. height, 0, args[at + 3])
+  return height, id, undo
+end
+
+-- Reads at one point of the chain's history. args: a plan of reads, in the form of a plan of writes, and with `LOCATE`
+-- besides. Answers all fields of meta, then one answer a read, three of `LOCATE`. (MULTI would do, but Redis refuses even reads in it while its memory is full.)
 local function read(keys, args)
   local answers = { redis.call('HGETALL', keys[META]) }
   local at = 1
   while at <= #args do
     local name, key, count = args[at], keys[tonumber(args[at + 1])], tonumber(args[at + 2])
-    answers[#answers + 1] = redis.call(name, key, unpack(args, at + 3, at + 2 + count))
+    if name == 'LOCATE' then
+      local height, id, undo = locate(key, args, at + 3)
+      answers[#answers + 1] = height
+      answers[#answers + 1] = id
+      answers[#answers + 1] = undo
+    else
+      answers[#answers + 1] = redis.call(name, key, unpack(args, at + 3, at + 2 + count))
+    end
     at = at + 3 + count
   end
   return answers

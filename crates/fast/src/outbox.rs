@@ -165,14 +165,19 @@ impl FastTier {
         ids.iter().zip(bodies).map(|(id, body)| self.block_of(*id, body.as_deref())).collect()
     }
 
-    pub(crate) fn block_of(&self, id: BlockId, body: Option<&[u8]>) -> Result<Option<Block>, FastError> {
+    fn block_of(&self, id: BlockId, body: Option<&[u8]>) -> Result<Option<Block>, FastError> {
         let Some(body) = body else { return Ok(None) };
-        let key = self.keys().block(id);
-        let block = decode_block(body).map_err(|cause| FastError::corrupt(&key, cause))?;
-        if block.id != id {
-            return Err(FastError::Corrupt { key, detail: format!("it holds the block {}", block.id) });
-        }
+        let block = decode_block(body).map_err(|cause| FastError::corrupt(self.keys().block(id), cause))?;
+        self.is_of(id, block.id)?;
         Ok(Some(block))
+    }
+
+    /// Whether a body that was kept for a block is that block's.
+    pub(crate) fn is_of(&self, id: BlockId, found: BlockId) -> Result<(), FastError> {
+        if found == id {
+            return Ok(());
+        }
+        Err(FastError::Corrupt { key: self.keys().block(id), detail: format!("it holds the block {found}") })
     }
 
     /// The heights whose blocks are kept, with the blocks' ids. Answers in every state.

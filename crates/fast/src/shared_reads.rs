@@ -12,7 +12,8 @@
 //! the question counts as acknowledged before the call, and all answers of a call belong to one point of the chain's
 //! history. Whoever stops waiting takes nothing from the others; a key that is damaged is told to those who asked for it.
 //!
-//! Bodies of blocks do not go this way: long values are slow in functions, and would hold the short ones up.
+//! Bodies of blocks do not go this way: long values are slow in functions, and would hold the short ones up. Those read
+//! lately are kept by the tier (`kept_by_block.rs`).
 
 use std::sync::Weak;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -48,10 +49,8 @@ pub(crate) enum Wanted {
     AccountEverywhere(Address),
     /// The id at a height.
     IdAt(Height),
-    /// The height of a transaction.
-    HeightOf(TransactionId),
-    /// The same, and what stands at a height.
-    HeightOfAndBlockAt(TransactionId, Height),
+    /// The height of a transaction, and what stands at that height: the id, and the beginning of the undo record.
+    Place(TransactionId),
     /// The id at a height, and the beginning of the undo record there.
     BlockAt(Height),
     /// The first byte of a body: whether it is kept.
@@ -61,9 +60,9 @@ pub(crate) enum Wanted {
 impl Wanted {
     fn answers(self) -> usize {
         match self {
-            Self::Account(_) | Self::IdAt(_) | Self::HeightOf(_) | Self::HasBody(_) => 1,
+            Self::Account(_) | Self::IdAt(_) | Self::HasBody(_) => 1,
             Self::BlockAt(_) => 2,
-            Self::AccountEverywhere(_) | Self::HeightOfAndBlockAt(..) => 3,
+            Self::AccountEverywhere(_) | Self::Place(_) => 3,
         }
     }
 
@@ -78,10 +77,6 @@ impl Wanted {
             let bucket = keys.account_bucket_name(buckets.of_account(address));
             reads.once("HGET", format_args!("{bucket}"), |words| words.word(&address.0.to_be_bytes()));
         };
-        let height_of = |reads: &mut Plan, id: TransactionId| {
-            let bucket = keys.transaction_bucket_name(buckets.of_transaction(id));
-            reads.once("HGET", format_args!("{bucket}"), |words| words.word(&id.0.to_be_bytes()));
-        };
         match self {
             Self::Account(address) => account(reads, address),
             Self::AccountEverywhere(address) => {
@@ -90,10 +85,14 @@ impl Wanted {
                 reads.read("HGET", keys.delegates(), &address.0.to_be_bytes());
             }
             Self::IdAt(height) => id_at(reads, height),
-            Self::HeightOf(id) => height_of(reads, id),
-            Self::HeightOfAndBlockAt(id, height) => {
-                height_of(reads, id);
-                block_at(reads, height);
+            Self::Place(id) => {
+                let bucket = keys.transaction_bucket_name(buckets.of_transaction(id));
+                reads.once("LOCATE", format_args!("{bucket}"), |words| {
+                    words.word(&id.0.to_be_bytes());
+                    words.word(keys.heights().as_bytes());
+                    words.word(keys.undo_records().as_bytes());
+                    words.word((UNDO_HEAD_BYTES_MAX - 1).to_string().as_bytes());
+                });
             }
             Self::BlockAt(height) => block_at(reads, height),
             Self::HasBody(id) => reads.read("GETRANGE", keys.block(id), (0, 0)),

@@ -1,13 +1,15 @@
 //! Reads of single things: an account, a block, a transaction. Those that wait at the same time share a call
 //! (`shared_reads.rs`).
 
+use std::sync::Arc;
+
 use forebay_ledger::account::Account;
 use forebay_ledger::block::Block;
 use forebay_ledger::ids::{Address, BlockId, Height, TransactionId};
 use forebay_ledger::transaction::Transaction;
 
 use crate::codec::account::{MARKER_DELEGATE, MARKER_SIDE, decode_account};
-use crate::codec::block::find_transaction;
+use crate::codec::block::Body;
 use crate::codec::undo::decode_undo_head;
 use crate::connection::FastTier;
 use crate::error::FastError;
@@ -123,8 +125,8 @@ impl FastTier {
         let doing = "read a block";
         for _ in 0..READ_ATTEMPTS_MAX {
             // A body belongs to its id, whenever it is read; only whether the chain has it is read at one point.
-            let body = self.body(doing, id).await?;
-            if let Some(block) = self.block_of(id, body.as_deref())? {
+            if let Some(body) = self.body(doing, id).await? {
+                let block = self.block_of_body(id, &body)?;
                 let mut found = self.read_shared(doing, Wanted::BlockAt(block.height)).await?;
                 let at = found.head.point();
                 let value = match self.has(at, id, block.height, found.next(doing)?)? {
@@ -197,7 +199,7 @@ impl FastTier {
             let Some(indexed) = found.next(doing)? else { return Ok(At { at, value: None }) };
             let (id, undo) = (self.indexed_id(height, &indexed)?, found.next(doing)?);
             let body = self.body(doing, id).await?;
-            let block = self.block_of(id, body.as_deref())?;
+            let block = body.map(|body| self.block_of_body(id, &body)).transpose()?;
             if let Some(block) = block.filter(|block| block.height == height) {
                 let transactions_before = before(&found.head, id, block.transactions.len(), undo.as_deref());
                 return Ok(At { at, value: Some(KeptBlock { block, transactions_before }) });
@@ -215,19 +217,13 @@ impl FastTier {
     pub async fn transaction(&self, id: TransactionId) -> Result<At<Option<Located>>, FastError> {
         let doing = "find a transaction";
         let mut missing = Missing::default();
-        let mut found = self.read_shared(doing, Wanted::HeightOf(id)).await?;
         for _ in 0..READ_ATTEMPTS_MAX {
-            let Some(height) = self.height_of(id, found.next(doing)?)? else {
-                return Ok(At { at: found.head.point(), value: None });
-            };
-            // Height and block once more together: so they fit each other, whatever happened in between.
-            found = self.read_shared(doing, Wanted::HeightOfAndBlockAt(id, height)).await?;
+            let mut found = self.read_shared(doing, Wanted::Place(id)).await?;
             let at = found.head.point();
-            let (again, indexed, undo) = (found.next(doing)?, found.next(doing)?, found.next(doing)?);
-            if self.height_of(id, again)? != Some(height) {
-                found = self.read_shared(doing, Wanted::HeightOf(id)).await?;
-                continue;
-            }
+            let (height, indexed, undo) = (found.next(doing)?, found.next(doing)?, found.next(doing)?);
+            let Some(height) = self.height_of(id, height)? else {
+                return Ok(At { at, value: None });
+            };
             let Some(indexed) = indexed else {
                 return Ok(At { at, value: Some(Located { height, found: None }) });
             };
@@ -239,26 +235,39 @@ impl FastTier {
                 return Ok(At { at, value: Some(Located { height, found }) });
             }
             missing.again_at(at).map_err(|()| self.no_body(block, height))?;
-            found = self.read_shared(doing, Wanted::HeightOf(id)).await?;
         }
         Err(moved_on(doing))
     }
 
-    /// A body by itself: a plain read, since long values are slow in functions.
-    async fn body(&self, doing: &str, id: BlockId) -> Result<Option<Vec<u8>>, FastError> {
+    /// A body, with its checksum and its id compared. One that was read lately is not read again; else by a plain read, since
+    /// long values are slow in functions.
+    async fn body(&self, doing: &str, id: BlockId) -> Result<Option<Arc<Body>>, FastError> {
+        if let Some(kept) = self.bodies().get(id) {
+            return Ok(Some(kept));
+        }
         let mut command = redis::cmd("GET");
         command.arg(self.keys().block(id));
-        self.ask(doing, &command).await
+        let Some(bytes) = self.ask::<Option<Vec<u8>>>(doing, &command).await? else { return Ok(None) };
+        let corrupt = |cause| FastError::corrupt(self.keys().block(id), cause);
+        let body = Body::open(bytes).map_err(corrupt)?;
+        self.is_of(id, body.id().map_err(corrupt)?)?;
+        let body = Arc::new(body);
+        self.bodies().keep(id, Arc::clone(&body), body.bytes());
+        Ok(Some(body))
+    }
+
+    fn block_of_body(&self, id: BlockId, body: &Body) -> Result<Block, FastError> {
+        body.block().map_err(|cause| FastError::corrupt(self.keys().block(id), cause))
     }
 
     fn transaction_of(
         &self,
         block: BlockId,
-        body: &[u8],
+        body: &Body,
         id: TransactionId,
     ) -> Result<(usize, usize, Transaction), FastError> {
         let key = || self.keys().block(block);
-        let found = find_transaction(body, block, id).map_err(|cause| FastError::corrupt(key(), cause))?;
+        let found = body.find(id).map_err(|cause| FastError::corrupt(key(), cause))?;
         found.ok_or_else(|| FastError::Corrupt {
             key: key(),
             detail: format!("the transaction {id} is not in it, unlike the index says"),

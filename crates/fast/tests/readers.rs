@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use forebay_fast::{FastErrorKind, FastOptions, FastTier, Fence, Position, RankedBy};
+use forebay_fast::{FastErrorKind, FastOptions, FastTier, Fence, InChain, OutboxEntry, Position, RankedBy};
 use forebay_ledger::ids::{Address, BlockId, TransactionId};
 use forebay_ledger::state::Needs;
 use forebay_servers::testing::{TestOptions, TestServers};
 
-use crate::common::{Bench, EPOCH, next_entry, oracle_chain, start_fence};
+use crate::common::{Bench, EPOCH, next_entry, next_position, oracle_chain, start_fence};
 
 async fn every_read(tier: &FastTier) -> Vec<FastErrorKind> {
     let needs = Needs { accounts: vec![Address(1)], ..Needs::default() };
@@ -98,6 +98,80 @@ async fn single_reads_find_what_the_chain_has() {
 }
 
 #[tokio::test]
+async fn a_body_is_read_once_and_whether_the_chain_has_the_block_is_asked_each_time() {
+    let Some(chain) = oracle_chain(110) else { return };
+    let bench = Bench::ready().await;
+    let mut fence = start_fence();
+    for (applied, forgers) in chain.applied.iter().zip(&chain.forgers) {
+        bench.apply(&mut fence, applied, forgers.as_deref()).await;
+    }
+    let top = chain.applied.last().unwrap();
+    let with_some =
+        chain.applied.iter().rev().find(|applied| !applied.block.transactions.is_empty()).unwrap();
+    let (block, transaction) = (&with_some.block, &with_some.block.transactions[0]);
+
+    // A damaged body is told, and not kept.
+    let key = bench.tier.keys().block(block.id);
+    let body: Vec<u8> = bench.command(&["GET", &key]).await;
+    let _: i64 = bench.command(&["SETRANGE", &key, "40", "damaged"]).await;
+    assert_eq!(bench.tier.transaction(transaction.id).await.unwrap_err().kind(), FastErrorKind::Corrupt);
+    assert_eq!(bench.tier.block(block.id).await.unwrap_err().kind(), FastErrorKind::Corrupt);
+    let another = bench.tier.keys().block(chain.applied[0].block.id);
+    let _: i64 = bench.command(&["COPY", &another, &key, "REPLACE"]).await;
+    assert_eq!(bench.tier.transaction(transaction.id).await.unwrap_err().kind(), FastErrorKind::Corrupt);
+    assert_eq!(bench.tier.kept_bodies().blocks, 0);
+    let _: i64 = bench.command(&["DEL", &key]).await;
+    let mut raw = redis::cmd("SET");
+    raw.arg(&key).arg(&body);
+    let _: String = raw.query_async(&mut bench.raw.clone()).await.unwrap();
+
+    // Once read it need not be there any more.
+    let found = bench.tier.transaction(transaction.id).await.unwrap().value.unwrap().found.unwrap();
+    assert_eq!((found.block, &found.transaction), (block.id, transaction));
+    let kept = bench.tier.kept_bodies();
+    assert!(kept.blocks == 1 && kept.bytes > body.len() && kept.bytes < body.len() + 300, "{kept:?}");
+    let _: i64 = bench.command(&["DEL", &key]).await;
+    assert_eq!(bench.tier.transaction(transaction.id).await.unwrap().value.unwrap().found, Some(found));
+    assert_eq!(bench.tier.block(block.id).await.unwrap().value.as_ref(), Some(block));
+    assert_eq!(bench.tier.block_at(block.height).await.unwrap().value.as_ref(), Some(block));
+    // Another reader has to read it.
+    let another = bench.another().await;
+    assert_eq!(another.transaction(transaction.id).await.unwrap_err().kind(), FastErrorKind::Corrupt);
+
+    // What is kept says nothing about the chain.
+    assert!(bench.tier.block(top.block.id).await.unwrap().value.is_some());
+    let mut state = chain.state.clone();
+    let changes = state.pop(&top.block, top.undo.as_ref().unwrap()).unwrap();
+    let entry = OutboxEntry::of_pop(next_position(&fence), &changes).unwrap();
+    bench.tier.take_back(&fence, &changes, &entry).await.unwrap();
+    assert_eq!(bench.tier.find_block(top.block.id).await.unwrap().value, InChain::No);
+    for gone in &top.block.transactions {
+        assert_eq!(bench.tier.transaction(gone.id).await.unwrap().value, None);
+    }
+}
+
+#[tokio::test]
+async fn kept_bodies_stay_within_their_limit_and_none_are_kept_without_one() {
+    let Some(chain) = oracle_chain(110) else { return };
+    let bench = Bench::ready().await;
+    let mut fence = start_fence();
+    for (applied, forgers) in chain.applied.iter().zip(&chain.forgers) {
+        bench.apply(&mut fence, applied, forgers.as_deref()).await;
+    }
+    let url = bench.servers.redis().redis_url();
+    for bodies_bytes_max in [0, 4000] {
+        let options = FastOptions { bodies_bytes_max, ..FastOptions::default() };
+        let tier = FastTier::connect(&url, "test", options).await.unwrap();
+        for applied in &chain.applied {
+            assert_eq!(tier.block(applied.block.id).await.unwrap().value.as_ref(), Some(&applied.block));
+            let kept = tier.kept_bodies();
+            assert!(kept.bytes <= bodies_bytes_max && kept.bytes_max == bodies_bytes_max, "{kept:?}");
+        }
+        assert_eq!(tier.kept_bodies().blocks > 0, bodies_bytes_max > 0);
+    }
+}
+
+#[tokio::test]
 async fn a_missing_record_behind_a_marker_is_noticed() {
     let Some(chain) = oracle_chain(2) else { return };
     let bench = Bench::ready().await;
@@ -114,8 +188,11 @@ async fn a_missing_record_behind_a_marker_is_noticed() {
 async fn a_step_without_an_answer_has_an_unknown_outcome_and_cannot_happen_later() {
     let Some(chain) = oracle_chain(5) else { return };
     let bench = Bench::ready().await;
-    let options =
-        FastOptions { connect_timeout: Duration::from_secs(5), response_timeout: Duration::from_secs(2) };
+    let options = FastOptions {
+        connect_timeout: Duration::from_secs(5),
+        response_timeout: Duration::from_secs(2),
+        ..FastOptions::default()
+    };
     let url = bench.servers.redis().redis_url();
     let tier = FastTier::connect(&url, "test", options).await.unwrap();
     let mut fence = start_fence();
@@ -171,8 +248,11 @@ async fn a_redis_that_went_away_is_unavailable_and_comes_back_known_as_another_r
 
 #[tokio::test]
 async fn a_wrong_address_is_unavailable_and_a_wrong_policy_a_problem() {
-    let options =
-        FastOptions { connect_timeout: Duration::from_secs(1), response_timeout: Duration::from_secs(1) };
+    let options = FastOptions {
+        connect_timeout: Duration::from_secs(1),
+        response_timeout: Duration::from_secs(1),
+        ..FastOptions::default()
+    };
     let error = FastTier::connect("unix:///nowhere/redis.sock", "test", options.clone()).await.unwrap_err();
     assert_eq!(error.kind(), FastErrorKind::Unavailable, "{error}");
     let error = FastTier::connect("http://localhost", "test", options).await.unwrap_err();
@@ -188,7 +268,7 @@ async fn a_call_that_is_not_polled_while_it_connects_holds_nobody_up_for_ever() 
 
     let bench = Bench::ready().await;
     let limit = Duration::from_millis(1500);
-    let options = FastOptions { connect_timeout: limit, response_timeout: limit };
+    let options = FastOptions { connect_timeout: limit, response_timeout: limit, ..FastOptions::default() };
     let tier = FastTier::connect(&bench.servers.redis().redis_url(), "test", options).await.unwrap();
     let pid = Pid::from_raw(i32::try_from(bench.servers.redis().pid()).unwrap()).unwrap();
     kill_process(pid, Signal::STOP).unwrap();

@@ -218,14 +218,27 @@ async fn ask_on(tier: FastTier, history: Arc<History>, reader: usize) -> usize {
         asked += 1;
         let number = asked * 31 + reader * 7;
         let first = history.acknowledged.load(Ordering::SeqCst);
-        let (at, fits): (_, Box<dyn Fn(usize) -> bool>) = if asked % 2 == 0 {
+        let wanted = 50 + number % (history.chain.applied.len() - 50);
+        let block = &history.chain.applied[wanted].block;
+        let (at, fits): (_, Box<dyn Fn(usize) -> bool>) = if asked % 3 == 0 {
             let address = accounts[number % accounts.len()];
             let found = tier.account(address).await.unwrap();
             let states = &history.states;
             (found.at, Box::new(move |height| states[height - 1].account(address) == found.value.as_ref()))
+        } else if let Some(transaction) = block.transactions.first().filter(|_| asked % 3 == 1) {
+            let found = tier.transaction(transaction.id).await.unwrap();
+            let is_there = found.value.is_some();
+            if let Some(located) = found.value {
+                let there = located.found.unwrap();
+                assert_eq!(
+                    (located.height, there.block, &there.transaction),
+                    (block.height, block.id, transaction)
+                );
+                let before = history.states[wanted - 1].tip().unwrap().transactions_total;
+                assert_eq!(there.transactions_before, Some(before));
+            }
+            (found.at, Box::new(move |height| is_there == (block.height as usize <= height)))
         } else {
-            let wanted = 50 + number % (history.chain.applied.len() - 50);
-            let block = &history.chain.applied[wanted].block;
             let found = tier.block(block.id).await.unwrap();
             assert!(found.value.is_none() || found.value.as_ref() == Some(block));
             (found.at, Box::new(move |height| found.value.is_some() == (block.height as usize <= height)))
@@ -275,8 +288,11 @@ async fn no_answer_is_older_than_its_question_while_blocks_come_and_are_taken_ba
 async fn reads_go_on_after_a_restart_of_redis_and_say_why_not_before() {
     let mut servers =
         TestServers::with(TestOptions { postgres: false, ..TestOptions::default() }).await.unwrap();
-    let options =
-        FastOptions { connect_timeout: Duration::from_secs(2), response_timeout: Duration::from_secs(2) };
+    let options = FastOptions {
+        connect_timeout: Duration::from_secs(2),
+        response_timeout: Duration::from_secs(2),
+        ..FastOptions::default()
+    };
     let tier = FastTier::connect(&servers.redis().redis_url(), "test", options).await.unwrap();
     let ready = async |tier: &FastTier, epoch| {
         tier.claim(None, epoch, &holder()).await.unwrap();

@@ -63,6 +63,9 @@ pub struct ApiSettings {
     /// Bytes of the blocks that are kept as they were answered; 0: none.
     #[serde(deserialize_with = "number")]
     written_blocks_bytes_max: usize,
+    /// Bytes of the bodies of blocks that were read lately and are not read again; 0: none.
+    #[serde(deserialize_with = "number")]
+    bodies_bytes_max: usize,
     /// Origins whose pages may read; empty: all.
     origins: Vec<String>,
     /// Whether each request is a line of the log.
@@ -91,6 +94,7 @@ impl Default for ApiSettings {
             requests_per_second_max: limits.requests_per_second_max,
             body_bytes_max: limits.body_bytes_max,
             written_blocks_bytes_max: limits.written_blocks_bytes_max,
+            bodies_bytes_max: limits.bodies_bytes_max,
             origins: limits.origins,
             access_log: limits.access_log,
         }
@@ -146,6 +150,7 @@ impl ApiSettings {
             idle_timeout: Duration::from_secs(self.idle_timeout_seconds),
             body_bytes_max: self.body_bytes_max,
             written_blocks_bytes_max: self.written_blocks_bytes_max,
+            bodies_bytes_max: self.bodies_bytes_max,
             origins: self.origins.clone(),
             access_log: self.access_log,
         }

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use forebay_fast::{At, FastError, FastErrorKind, FastOptions, FastTier, SharedCalls};
+use forebay_fast::{At, FastError, FastErrorKind, FastOptions, FastTier, KeptBlocks, SharedCalls};
 
 use super::{Locate, is_away};
 
@@ -16,7 +16,7 @@ const TRY_AGAIN: Duration = Duration::from_millis(100);
 pub struct FastLink {
     locate: Locate<String>,
     chain: String,
-    timeout: Duration,
+    options: FastOptions,
     state: Mutex<State>,
     /// Held by the one that tries.
     trying: tokio::sync::Mutex<()>,
@@ -30,8 +30,8 @@ struct State {
 }
 
 impl FastLink {
-    pub(super) fn new(locate: Locate<String>, chain: String, timeout: Duration) -> Self {
-        Self { locate, chain, timeout, state: Mutex::default(), trying: tokio::sync::Mutex::default() }
+    pub(super) fn new(locate: Locate<String>, chain: String, options: FastOptions) -> Self {
+        Self { locate, chain, options, state: Mutex::default(), trying: tokio::sync::Mutex::default() }
     }
 
     /// Reads; why it could not, if Redis cannot answer now.
@@ -93,13 +93,10 @@ impl FastLink {
         };
         let tier = match known {
             Some(tier) => tier,
-            None => {
-                let options = FastOptions { connect_timeout: self.timeout, response_timeout: self.timeout };
-                match FastTier::connect(&url, &self.chain, options).await {
-                    Ok(tier) => tier,
-                    Err(error) => return Err(self.failed(&error)),
-                }
-            }
+            None => match FastTier::connect(&url, &self.chain, self.options.clone()).await {
+                Ok(tier) => tier,
+                Err(error) => return Err(self.failed(&error)),
+            },
         };
         // An answer says that it is back; whether the chain in it is ready, each read asks.
         if let Err(error) = tier.head().await {
@@ -125,6 +122,12 @@ impl FastLink {
     /// How often reads shared a call, since this connection was first made.
     pub fn shared_calls(&self) -> SharedCalls {
         self.state().tier.as_ref().map(FastTier::shared_calls).unwrap_or_default()
+    }
+
+    /// How much is kept of the bodies of blocks that were read lately.
+    pub fn kept_bodies(&self) -> KeptBlocks {
+        let unconnected = KeptBlocks { bytes_max: self.options.bodies_bytes_max, ..KeptBlocks::default() };
+        self.state().tier.as_ref().map_or(unconnected, FastTier::kept_bodies)
     }
 
     fn away(&self, why: String) -> String {

@@ -6,26 +6,26 @@ mod row_ids;
 mod single;
 mod slow;
 mod waiting;
-mod written_blocks;
 
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use forebay_fast::{At, FastError, FastErrorKind};
+use forebay_fast::{At, FastError, FastErrorKind, FastOptions, KeptByBlock};
 use forebay_ledger::ids::Height;
 use forebay_slow::lists::{PoolOptions, ReadSession};
 use forebay_slow::{ErrorKind, SlowError};
 use tokio_postgres::Config;
 
 use crate::answer::{ApiError, Read, Tier};
+use crate::limits::Limits;
+use crate::views::WrittenBlock;
 
 pub use fast::FastLink;
 pub use row_ids::RowIds;
 pub use single::{Chain, NumberedBlock, RankedDelegate, Standing};
 pub use slow::SlowLink;
-pub use written_blocks::{KeptBlocks, WrittenBlocks};
 
 /// Finds a server's address; asked again while the server is away, since it may come back elsewhere.
 pub type Locate<T> = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Result<T, String>> + Send>> + Send + Sync>;
@@ -51,18 +51,23 @@ pub struct Tiers {
     fast: FastLink,
     slow: SlowLink,
     row_ids: RowIds,
-    written: WrittenBlocks,
+    written: KeptByBlock<WrittenBlock>,
     wait_max: Duration,
 }
 
 impl Tiers {
     /// Connects to nothing yet: whatever is away is looked for when it is asked.
-    pub fn new(chain: Chain, options: TierOptions, written_blocks_bytes_max: usize) -> Self {
+    pub fn new(chain: Chain, options: TierOptions, limits: &Limits) -> Self {
+        let reading = FastOptions {
+            connect_timeout: options.redis_timeout,
+            response_timeout: options.redis_timeout,
+            bodies_bytes_max: limits.bodies_bytes_max,
+        };
         Self {
-            fast: FastLink::new(options.redis, chain.profile.name.clone(), options.redis_timeout),
+            fast: FastLink::new(options.redis, chain.profile.name.clone(), reading),
             slow: SlowLink::new(options.postgres, options.pool),
             row_ids: RowIds::default(),
-            written: WrittenBlocks::new(written_blocks_bytes_max),
+            written: KeptByBlock::new(limits.written_blocks_bytes_max),
             wait_max: options.wait_max,
             chain,
         }
@@ -79,7 +84,7 @@ impl Tiers {
     }
 
     /// The blocks that are kept as they were answered.
-    pub fn written(&self) -> &WrittenBlocks {
+    pub fn written(&self) -> &KeptByBlock<WrittenBlock> {
         &self.written
     }
 

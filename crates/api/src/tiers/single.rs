@@ -178,7 +178,7 @@ impl Tiers {
             ApiError::failed(StatusCode::INTERNAL_SERVER_ERROR, "defect", message, "Please report it.")
         })?;
         if tier == Tier::Fast {
-            self.written.keep(id, Arc::clone(&written));
+            self.written.keep(id, Arc::clone(&written), written.bytes());
         }
         Ok(Read { tier, height, value: Some(written) })
     }

@@ -82,14 +82,6 @@ impl WrittenBlock {
 }
 
 #[cfg(test)]
-impl WrittenBlock {
-    /// One that takes so many bytes.
-    pub fn of_bytes(bytes: usize) -> Self {
-        Self { height: 1, text: vec![b' '; bytes - size_of::<Self>()].into(), gaps: Box::default() }
-    }
-}
-
-#[cfg(test)]
 mod tests {
     use super::*;
 

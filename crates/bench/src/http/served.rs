@@ -102,7 +102,7 @@ fn limits(keep: Keep) -> Limits {
     let limits = Limits { access_log: false, ..Limits::default() };
     match keep {
         Keep::AsConfigured => limits,
-        Keep::Nothing => Limits { written_blocks_bytes_max: 0, ..limits },
+        Keep::Nothing => Limits { written_blocks_bytes_max: 0, bodies_bytes_max: 0, ..limits },
     }
 }
 

@@ -43,12 +43,66 @@ pub fn encode_block(block: &Block) -> Vec<u8> {
 /// # Errors
 /// [`CodecError`] for any other bytes.
 pub fn decode_block(bytes: &[u8]) -> Result<Block, CodecError> {
-    let mut reader = Reader::new(unseal(bytes)?);
+    read_block(unseal(bytes)?)
+}
+
+fn read_block(content: &[u8]) -> Result<Block, CodecError> {
+    let mut reader = Reader::new(content);
     let mut block = read_head(&mut reader)?;
     let count = reader.count(TRANSACTION_BYTES_MIN)?;
     block.transactions = (0..count).map(|_| read_transaction(&mut reader)).collect::<Result<_, _>>()?;
     reader.end()?;
     Ok(block)
+}
+
+/// A body as it is kept, its checksum compared.
+pub(crate) struct Body(Vec<u8>);
+
+impl Body {
+    /// # Errors
+    /// [`CodecError`]: the checksum does not fit.
+    pub(crate) fn open(mut bytes: Vec<u8>) -> Result<Self, CodecError> {
+        let content = unseal(&bytes)?.len();
+        bytes.truncate(content);
+        Ok(Self(bytes))
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.0.capacity()
+    }
+
+    /// Whose body it is.
+    ///
+    /// # Errors
+    /// [`CodecError`] for bytes that [`encode_block`] does not write.
+    pub(crate) fn id(&self) -> Result<BlockId, CodecError> {
+        Ok(read_head(&mut Reader::new(&self.0))?.id)
+    }
+
+    /// # Errors
+    /// See [`Self::id`].
+    pub(crate) fn block(&self) -> Result<Block, CodecError> {
+        read_block(&self.0)
+    }
+
+    /// A transaction of the block, how many stand before it, and how many there are; the others are passed over. `None`: it
+    /// is not among them.
+    ///
+    /// # Errors
+    /// See [`Self::id`]; as far as it was looked at.
+    pub(crate) fn find(&self, id: TransactionId) -> Result<Option<(usize, usize, Transaction)>, CodecError> {
+        let mut reader = Reader::new(&self.0);
+        read_head(&mut reader)?;
+        let count = reader.count(TRANSACTION_BYTES_MIN)?;
+        for index in 0..count {
+            let mut here = reader.clone();
+            if pass_transaction(&mut reader)? == id {
+                return Ok(Some((index, count, read_transaction(&mut here)?)));
+            }
+        }
+        reader.end()?;
+        Ok(None)
+    }
 }
 
 /// Everything before the transactions.
@@ -72,31 +126,6 @@ fn read_head(reader: &mut Reader<'_>) -> Result<Block, CodecError> {
         block_signature: Signature(reader.array()?),
         transactions: Vec::new(),
     })
-}
-
-/// A transaction of a block, how many stand before it, and how many there are; the others are passed over. `None`: the
-/// block has another id, or not this transaction.
-///
-/// # Errors
-/// [`CodecError`] for bytes that [`encode_block`] does not write, as far as they are looked at: the checksum always.
-pub(crate) fn find_transaction(
-    bytes: &[u8],
-    block: BlockId,
-    id: TransactionId,
-) -> Result<Option<(usize, usize, Transaction)>, CodecError> {
-    let mut reader = Reader::new(unseal(bytes)?);
-    if read_head(&mut reader)?.id != block {
-        return Ok(None);
-    }
-    let count = reader.count(TRANSACTION_BYTES_MIN)?;
-    for index in 0..count {
-        let mut here = reader.clone();
-        if pass_transaction(&mut reader)? == id {
-            return Ok(Some((index, count, read_transaction(&mut here)?)));
-        }
-    }
-    reader.end()?;
-    Ok(None)
 }
 
 fn read_i32(reader: &mut Reader<'_>) -> Result<i32, CodecError> {

@@ -37,6 +37,7 @@ impl Bench {
         let options = FastOptions {
             connect_timeout: Duration::from_secs(5),
             response_timeout: Duration::from_secs(20),
+            ..FastOptions::default()
         };
         let tier = FastTier::connect(&url, "test", options).await.unwrap();
         let client = redis::Client::open(url).unwrap();

@@ -230,10 +230,13 @@ fn of_redis(progress: &Progress, limits: &Limits) {
 
 /// Of a node without one, nothing.
 fn of_api(api: Option<&Api>) {
-    let ReadFigures { shared, kept } = api.map(Api::figures).unwrap_or_default();
+    let ReadFigures { shared, kept, bodies } = api.map(Api::figures).unwrap_or_default();
     count(names::API_SHARED_READS, shared.reads);
     count(names::API_SHARED_CALLS, shared.calls);
     set(names::API_WRITTEN_BLOCKS, number(kept.blocks));
     set(names::API_WRITTEN_BYTES, number(kept.bytes));
     set(names::API_WRITTEN_BYTES_LIMIT, number(kept.bytes_max));
+    set(names::API_BODIES, number(bodies.blocks));
+    set(names::API_BODIES_BYTES, number(bodies.bytes));
+    set(names::API_BODIES_BYTES_LIMIT, number(bodies.bytes_max));
 }

@@ -126,6 +126,9 @@ metrics! {
     API_WRITTEN_BLOCKS = gauge("forebay_api_written_blocks", "Blocks that the API keeps as it answered them.");
     API_WRITTEN_BYTES = gauge("forebay_api_written_blocks_bytes", "What these blocks take.");
     API_WRITTEN_BYTES_LIMIT = gauge("forebay_api_written_blocks_bytes_limit", "written_blocks_bytes_max of [api]; 0: none are kept, or no API is served.");
+    API_BODIES = gauge("forebay_api_bodies", "Blocks whose bodies the API keeps as it read them.");
+    API_BODIES_BYTES = gauge("forebay_api_bodies_bytes", "What these bodies take.");
+    API_BODIES_BYTES_LIMIT = gauge("forebay_api_bodies_bytes_limit", "bodies_bytes_max of [api]; 0: none are kept, or no API is served.");
 
     // The process.
     START_TIME = gauge("process_start_time_seconds", "When the process began, seconds since 1970.");

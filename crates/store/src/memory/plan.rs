@@ -35,8 +35,9 @@ const FRAGMENTATION_PERCENT_MAX: u64 = 50;
 const FRAGMENTATION_TOLD_FROM_BYTES: u64 = 100 << 20;
 /// Pages that writers touch while a child rewrites the append-only file are copied: half of all, as a bulk load does.
 const FORK_PERCENT: u64 = 50;
-/// The node itself and the blocks that its API keeps, without its copy of the tail and what it remembers of the chain.
-const NODE_BYTES: u64 = 96 << 20;
+/// The node itself and the blocks and bodies that its API keeps, without its copy of the tail and what it remembers of the
+/// chain.
+const NODE_BYTES: u64 = 112 << 20;
 const DAY_SECONDS: u64 = 24 * 3600;
 /// Growth is told as "for so many days" up to this.
 const DAYS_MAX: u64 = 36_500;

@@ -1,32 +1,30 @@
-//! Blocks that were answered lately, as they were written. A body belongs to its id, and what an id covers does not
-//! change; so nothing here can be out of date. Whether the chain has the block, and at which height it stands now, is not
-//! kept: that is asked for each answer.
+//! What was made of a block's body lately. A body belongs to its id, and what an id covers does not change; so nothing here
+//! can be out of date. Whether the chain has the block, and at which height it stands now, is not kept: that is asked for
+//! each answer.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use forebay_ledger::ids::BlockId;
 
-use crate::views::WrittenBlock;
-
 /// What an entry takes beside the block: its places in both collections, half of them free.
 const ENTRY_BYTES: usize = 128;
 
 /// As many as fit. Those that nobody asked for again go first, the oldest of them before the others.
-pub struct WrittenBlocks {
+pub struct KeptByBlock<T> {
     bytes_max: usize,
-    kept: Mutex<Kept>,
+    kept: Mutex<Kept<T>>,
 }
 
-#[derive(Default)]
-struct Kept {
-    blocks: HashMap<BlockId, Entry>,
+struct Kept<T> {
+    blocks: HashMap<BlockId, Entry<T>>,
     order: VecDeque<BlockId>,
     bytes: usize,
 }
 
-struct Entry {
-    block: Arc<WrittenBlock>,
+struct Entry<T> {
+    value: Arc<T>,
+    bytes: usize,
     is_asked_again: bool,
 }
 
@@ -41,23 +39,26 @@ pub struct KeptBlocks {
     pub bytes_max: usize,
 }
 
-impl WrittenBlocks {
-    /// None yet.
+impl<T> KeptByBlock<T> {
+    /// None yet. `bytes_max`: 0 keeps none.
+    #[must_use]
     pub fn new(bytes_max: usize) -> Self {
-        Self { bytes_max, kept: Mutex::default() }
+        let kept = Kept { blocks: HashMap::new(), order: VecDeque::new(), bytes: 0 };
+        Self { bytes_max, kept: Mutex::new(kept) }
     }
 
-    /// A block that is kept.
-    pub fn get(&self, id: BlockId) -> Option<Arc<WrittenBlock>> {
+    /// What is kept of a block.
+    #[must_use]
+    pub fn get(&self, id: BlockId) -> Option<Arc<T>> {
         let mut kept = self.lock();
         let entry = kept.blocks.get_mut(&id)?;
         entry.is_asked_again = true;
-        Some(Arc::clone(&entry.block))
+        Some(Arc::clone(&entry.value))
     }
 
-    /// Keeps a block, and as many of the others as still fit.
-    pub fn keep(&self, id: BlockId, block: Arc<WrittenBlock>) {
-        let bytes = bytes_of(&block);
+    /// Keeps what takes so many bytes, and as many of the others as still fit.
+    pub fn keep(&self, id: BlockId, value: Arc<T>, bytes: usize) {
+        let bytes = ENTRY_BYTES + bytes;
         if bytes > self.bytes_max {
             return;
         }
@@ -66,23 +67,24 @@ impl WrittenBlocks {
             return;
         }
         kept.make_room(self.bytes_max - bytes);
-        kept.blocks.insert(id, Entry { block, is_asked_again: false });
+        kept.blocks.insert(id, Entry { value, bytes, is_asked_again: false });
         kept.order.push_back(id);
         kept.bytes += bytes;
     }
 
     /// How much is kept now.
+    #[must_use]
     pub fn figures(&self) -> KeptBlocks {
         let kept = self.lock();
         KeptBlocks { blocks: kept.blocks.len(), bytes: kept.bytes, bytes_max: self.bytes_max }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Kept> {
+    fn lock(&self) -> MutexGuard<'_, Kept<T>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Kept {
+impl<T> Kept<T> {
     /// Ends: who was asked for again is passed over once.
     fn make_room(&mut self, bytes_max: usize) {
         while self.bytes > bytes_max
@@ -95,15 +97,11 @@ impl Kept {
                 }
                 _ => {
                     let gone = self.blocks.remove(&oldest);
-                    self.bytes -= gone.map_or(0, |entry| bytes_of(&entry.block));
+                    self.bytes -= gone.map_or(0, |entry| entry.bytes);
                 }
             }
         }
     }
-}
-
-fn bytes_of(block: &WrittenBlock) -> usize {
-    ENTRY_BYTES + block.bytes()
 }
 
 #[cfg(test)]
@@ -112,13 +110,13 @@ mod tests {
 
     const BLOCK_BYTES: usize = 1000;
 
-    fn keep(blocks: &WrittenBlocks, id: u64, bytes: usize) {
-        blocks.keep(BlockId(id), Arc::new(WrittenBlock::of_bytes(bytes - ENTRY_BYTES)));
+    fn keep(blocks: &KeptByBlock<()>, id: u64, bytes: usize) {
+        blocks.keep(BlockId(id), Arc::new(()), bytes - ENTRY_BYTES);
         let figures = blocks.figures();
         assert!(figures.bytes <= figures.bytes_max, "{figures:?}");
     }
 
-    fn kept(blocks: &WrittenBlocks) -> Vec<u64> {
+    fn kept(blocks: &KeptByBlock<()>) -> Vec<u64> {
         let mut ids: Vec<u64> = blocks.lock().blocks.keys().map(|id| id.0).collect();
         ids.sort_unstable();
         ids
@@ -126,7 +124,7 @@ mod tests {
 
     #[test]
     fn as_many_are_kept_as_fit_and_who_was_asked_for_again_stays_longest() {
-        let blocks = WrittenBlocks::new(3 * BLOCK_BYTES);
+        let blocks = KeptByBlock::new(3 * BLOCK_BYTES);
         (1..=3).for_each(|id| keep(&blocks, id, BLOCK_BYTES));
         assert_eq!(blocks.figures(), KeptBlocks { blocks: 3, bytes: 3000, bytes_max: 3000 });
         assert!(blocks.get(BlockId(1)).is_some());
@@ -146,7 +144,7 @@ mod tests {
     #[test]
     fn what_is_larger_than_all_the_room_is_not_kept() {
         for bytes_max in [0, BLOCK_BYTES - 1] {
-            let blocks = WrittenBlocks::new(bytes_max);
+            let blocks = KeptByBlock::new(bytes_max);
             keep(&blocks, 1, BLOCK_BYTES);
             assert_eq!(blocks.figures(), KeptBlocks { blocks: 0, bytes: 0, bytes_max });
             assert!(blocks.get(BlockId(1)).is_none());
@@ -155,7 +153,7 @@ mod tests {
 
     #[test]
     fn all_of_them_asked_for_again_and_again_still_make_room() {
-        let blocks = WrittenBlocks::new(3 * BLOCK_BYTES);
+        let blocks = KeptByBlock::new(3 * BLOCK_BYTES);
         for id in 1..100 {
             keep(&blocks, id, BLOCK_BYTES);
             (1..=id).for_each(|id| drop(blocks.get(BlockId(id))));
