@@ -325,6 +325,9 @@ pub(crate) fn ago(since_unix_ms: u64) -> String {
     }
 }
 
+/// Beats that fail for one reason are told this often.
+const TOLD_AGAIN: Duration = Duration::from_secs(30);
+
 /// Shows that we live, until it is dropped.
 pub(crate) struct Heartbeat {
     task: tokio::task::JoinHandle<()>,
@@ -345,13 +348,18 @@ impl Heartbeat {
             // Five beats within the time after which a successor may take over: four may be late.
             let mut ticks = tokio::time::interval(takeover_after / 5);
             ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            let mut told: Option<(String, Instant)> = None;
             loop {
                 ticks.tick().await;
                 let beat = fast.heartbeat(epoch).await;
                 pulse.beat(beat.as_ref().err());
                 if let Err(error) = beat {
                     // The loop asks what became of Redis; an absent server is waited for by whoever needs it.
-                    tracing::warn!(%error, "no heartbeat");
+                    let why = error.to_string();
+                    if told.as_ref().is_none_or(|(before, at)| *before != why || at.elapsed() >= TOLD_AGAIN) {
+                        tracing::warn!(%error, "no heartbeat");
+                        told = Some((why, Instant::now()));
+                    }
                     if error.kind() == FastErrorKind::Fenced {
                         hold_again(&fast, epoch, &holder).await;
                     }

@@ -16,6 +16,9 @@ use crate::node_report::NodeReport;
 use crate::output::{counted, table};
 use crate::reads::{Look, NOT_ANSWERING, Reads, SILENT};
 
+/// Below the data directory.
+const REDIS_FILES: &str = "redis/appendonlydir";
+
 /// What `--json` prints.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -46,6 +49,9 @@ struct Status {
     postgres_silence: Option<String>,
     /// Why `node` is not what the node would say now.
     node_silence: Option<String>,
+    /// A private Redis that does not run has files, which the next start asks for what PostgreSQL lacks.
+    #[serde(skip)]
+    redis_left_files: bool,
 }
 
 #[derive(Serialize)]
@@ -131,6 +137,7 @@ async fn look(home: &Home, reads: &Reads) -> anyhow::Result<Status> {
         redis_silence: reads.redis_silence.clone(),
         postgres_silence: None,
         node_silence: None,
+        redis_left_files: private && home.data_dir().join(REDIS_FILES).exists(),
     };
     status.node_silence = status.node.as_ref().and_then(NodeReport::silent_for_s).map(|silent_s| {
         format!(
@@ -313,6 +320,9 @@ fn text_of(status: &Status) -> String {
     let no_chain = match &status.redis_silence {
         Some(silence) => silence,
         None if status.redis.is_some() => "no complete chain in it now",
+        None if status.redis_left_files => {
+            "not running; the next start drains what its files have and PostgreSQL lacks"
+        }
         None => "not running",
     };
     lines.push(("redis", status.fast.as_ref().map_or_else(|| no_chain.to_owned(), tier)));

@@ -1,6 +1,8 @@
 //! What the types of single settings cannot say: how large a number may be, and whether settings fit together. One list, for
 //! every command and for `forebay config check`.
 
+use forebay_fast::SERVER_BYTES;
+
 use super::layers::Problem;
 use super::{LimitSettings, Settings};
 use crate::logging;
@@ -56,6 +58,9 @@ pub(super) fn problems(settings: &Settings) -> Vec<Problem> {
     if settings.postgres_admin_url.is_some() && settings.postgres_url.is_none() {
         wrong("postgres_admin_url is given without postgres_url", "Give postgres_url too.");
     }
+    if settings.data_dir.as_os_str().is_empty() {
+        wrong("data_dir is empty", "Name a directory, or leave the setting out for its default.");
+    }
     let prefix = settings.postgres_prefix.len();
     if prefix == 0 || prefix > PREFIX_BYTES_MAX {
         wrong(
@@ -73,8 +78,11 @@ pub(super) fn problems(settings: &Settings) -> Vec<Problem> {
 
 fn numbers(settings: &Settings) -> [Bounded; 5] {
     let bounded = |name, value, least, most| Bounded { name, value, least, most };
+    let memory = settings.redis_memory_bytes_max.unwrap_or(0);
+    // 0 says nothing. What is too little for a chain only the memory plan knows.
+    let memory_least = if memory == 0 { 0 } else { SERVER_BYTES };
     [
-        bounded("redis_memory_bytes_max", settings.redis_memory_bytes_max.unwrap_or(0), 0, BYTES_MAX),
+        bounded("redis_memory_bytes_max", memory, memory_least, BYTES_MAX),
         bounded("connect_timeout_seconds", settings.connect_timeout_seconds, 0, SECONDS_MAX),
         bounded("drain_seconds", settings.drain_seconds, 0, SECONDS_MAX),
         bounded("write_log_bytes_max", settings.write_log_bytes_max, 1, BYTES_MAX),
@@ -121,6 +129,7 @@ mod tests {
     #[test]
     fn each_number_out_of_its_bounds_is_a_problem_of_its_own() {
         let settings = Settings {
+            redis_memory_bytes_max: Some(1),
             drain_seconds: u64::MAX,
             write_log_files_max: 0,
             limits: LimitSettings { lag_blocks_max: 0, blocks_kept: u32::MAX, ..LimitSettings::default() },
@@ -130,6 +139,7 @@ mod tests {
         assert_eq!(
             messages,
             [
+                "redis_memory_bytes_max is 1, and must be at least 876272",
                 "drain_seconds is 18446744073709551615, and may be at most 315360000",
                 "write_log_files_max must be above 0",
                 "limits.lag_blocks_max must be above 0",

@@ -96,6 +96,12 @@ fn with_keep_the_node_ends_with_its_own_code_and_the_next_start_drains() {
     assert_eq!(files(&place, ".jsonl"), Vec::<PathBuf>::new());
     let status = place.run(&["status", "--json"]).with_code(0).json();
     assert_eq!((&status["running"], &status["slow"]["height"]), (&json!(false), &json!(30)));
+    // Redis dies as well: what it had is in its files.
+    let redis = place.redis_pid().unwrap();
+    kill_process(Pid::from_raw(redis).unwrap(), Signal::KILL).unwrap();
+    until("Redis is gone", || !is_alive(redis));
+    let shown = place.run(&["status"]).with_code(0).stdout;
+    assert!(shown.contains("the next start drains what its files have and PostgreSQL lacks"), "{shown}");
     place.start_node().end(Signal::TERM).with_code(0).says("stopped at height 36");
     place.run(&["verify", "--deep"]).with_code(0);
 }

@@ -199,8 +199,8 @@ fn the_check_warns_of_settings_that_say_nothing_with_these_servers() {
     };
     let yours = "redis_url = \"redis://host\"\npostgres_url = \"host=x\"\n";
     assert_eq!(check(yours), "[]");
-    assert!(check(&format!("{yours}redis_memory_bytes_max = 5")).contains("redis_memory_bytes_max"));
-    assert_eq!(check("redis_memory_bytes_max = 5"), "[]");
+    assert!(check(&format!("{yours}redis_memory_bytes_max = 900000")).contains("redis_memory_bytes_max"));
+    assert_eq!(check("redis_memory_bytes_max = 900000"), "[]");
     assert!(check(&format!("{yours}redis_server = \"/x\"")).contains("redis_server"));
     assert!(check("[api]\npostgres_url = \"host=x\"").contains("api.postgres_url"));
 }
