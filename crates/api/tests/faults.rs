@@ -123,6 +123,22 @@ async fn without_postgres_single_things_are_answered_and_lists_say_why_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_was_cut_is_made_again_and_redis_answers() {
+    let Some(faulty) = faulty("cut", Limits::default()).await else { return };
+    // PostgreSQL does not have the newest block: only Redis can show it.
+    faulty.postgres.refuse();
+    faulty.postgres.cut();
+    for round in 0..10 {
+        faulty.redis.cut();
+        // Whoever asks first, and those who ask meanwhile.
+        let answers = SINGLE.map(|path| tier_of(&faulty.served, path));
+        for (status, tier, body) in futures_util::future::join_all(answers).await {
+            assert_eq!((status, tier.as_deref()), (200, Some("fast")), "round {round}: {body}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn without_redis_postgres_answers_the_same() {
     let Some(faulty) = faulty("without-redis", Limits::default()).await else { return };
     let served = &faulty.served;

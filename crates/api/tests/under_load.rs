@@ -361,3 +361,71 @@ async fn a_block_that_was_taken_back_is_not_answered_though_postgres_has_it() {
         assert_eq!(served.json(path).await.1["success"], true);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_block_that_comes_again_with_other_signatures_of_a_group_is_answered_as_it_is_now() {
+    let Some(chain) = OracleChain::first() else { return };
+    let has_group = |block: &&Block| block.transactions.iter().any(|one| one.signatures.len() > 1);
+    let block = chain.blocks.iter().find(has_group).expect("a transaction of a group").clone();
+    let mut again = block.clone();
+    let signed = again.transactions.iter_mut().find(|one| one.signatures.len() > 1).unwrap();
+    // A group signs in any order, and no id covers these signatures.
+    signed.signatures.reverse();
+    let transaction = signed.id;
+    let below = usize::try_from(block.height).unwrap() - 2;
+
+    let bench = Bench::new(Arc::clone(&chain.profile), Arc::clone(&chain.genesis)).await;
+    let mut node = bench.start().await.unwrap();
+    node.apply_all(&chain.blocks[..=below]).await;
+    node.settle().await;
+    let served = Served::start(&bench, Some(node.node.clone()), NOW).await;
+    let paths = [
+        format!("/api/blocks/get?id={}", block.id),
+        format!("/v1/blocks/{}", block.id),
+        format!("/v1/blocks?height={}", block.height),
+        format!("/api/transactions/get?id={transaction}"),
+    ];
+    let signatures = |body: &Value| {
+        let all = [&body["transaction"], &body["block"]["transactions"]];
+        let mut all =
+            all.into_iter().flat_map(|value| value.as_array().cloned().unwrap_or(vec![value.clone()]));
+        let own = all.find(|one| one["id"] == transaction.to_string()).expect("the transaction is shown");
+        own["signatures"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|one| one.as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    let mut before = Vec::new();
+    for path in &paths {
+        for _ in 0..2 {
+            let response = served.get(path).await;
+            let etag = response.headers().get("etag").cloned();
+            let body = crate::support::body_of(response).await.1;
+            before.push((etag, signatures(&body)));
+        }
+    }
+    node.take_back_to(block.height - 1).await;
+    apply(&node, &again).await;
+    for (path, (etag, was)) in paths.iter().zip(before.iter().step_by(2)) {
+        for _ in 0..2 {
+            let response = served.get(path).await;
+            assert_eq!(response.headers()["x-forebay-tier"], "fast", "{path}");
+            assert!(etag.is_none() || response.headers().get("etag") != etag.as_ref(), "{path}: {etag:?}");
+            let now = signatures(&crate::support::body_of(response).await.1);
+            assert!(now != *was && now.iter().rev().eq(was), "{path}: {now:?}");
+        }
+    }
+    // PostgreSQL says the same, with the same tag.
+    node.settle().await;
+    let tag = served.get(&paths[1]).await.headers().get("etag").cloned();
+    node.stop().await.unwrap();
+    bench.servers.kill_redis().await;
+    let response = served.get(&paths[1]).await;
+    assert_eq!(
+        (&response.headers()["x-forebay-tier"], response.headers().get("etag")),
+        (&"slow".parse().unwrap(), tag.as_ref())
+    );
+    assert!(signatures(&crate::support::body_of(response).await.1).iter().rev().eq(&before[2].1));
+}

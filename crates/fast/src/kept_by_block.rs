@@ -1,6 +1,6 @@
-//! What was made of a block's body lately. A body belongs to its id, and what an id covers does not change; so nothing here
-//! can be out of date. Whether the chain has the block, and at which height it stands now, is not kept: that is asked for
-//! each answer.
+//! What was made of a block's body lately. Whether the chain has the block, and with which body, is not kept: that is asked
+//! for each answer. The id alone does not say it: signatures of groups are not covered by it, so that a block may come
+//! again with others.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -56,14 +56,19 @@ impl<T> KeptByBlock<T> {
         Some(Arc::clone(&entry.value))
     }
 
-    /// Keeps what takes so many bytes, and as many of the others as still fit.
+    /// Keeps what takes so many bytes instead of what was kept of this block, and as many of the others as still fit.
     pub fn keep(&self, id: BlockId, value: Arc<T>, bytes: usize) {
         let bytes = ENTRY_BYTES + bytes;
         if bytes > self.bytes_max {
             return;
         }
         let mut kept = self.lock();
-        if kept.blocks.contains_key(&id) {
+        if let Some(entry) = kept.blocks.get_mut(&id) {
+            // It keeps its place in the order.
+            let before = std::mem::replace(&mut entry.bytes, bytes);
+            entry.value = value;
+            kept.bytes = kept.bytes - before + bytes;
+            kept.make_room(self.bytes_max);
             return;
         }
         kept.make_room(self.bytes_max - bytes);
@@ -136,9 +141,12 @@ mod tests {
         // Many small ones give way to a large one.
         keep(&blocks, 8, 2500);
         assert_eq!((kept(&blocks), blocks.figures().bytes), (vec![8], 2500));
-        // The same again is no second one.
-        keep(&blocks, 8, 2500);
-        assert_eq!(blocks.figures().blocks, 1);
+        // The same again is no second one, whatever it takes now.
+        keep(&blocks, 8, 400);
+        assert_eq!((blocks.figures().blocks, blocks.figures().bytes), (1, 400));
+        keep(&blocks, 9, 2600);
+        keep(&blocks, 9, 2900);
+        assert_eq!((kept(&blocks), blocks.figures().bytes), (vec![9], 2900));
     }
 
     #[test]

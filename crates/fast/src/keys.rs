@@ -221,6 +221,11 @@ impl Keys {
         self.key("u:")
     }
 
+    /// What the names of bodies begin with; the block's id follows, decimal.
+    pub(crate) fn bodies(&self) -> String {
+        self.key("b:")
+    }
+
     /// String: a round's forger list.
     #[must_use]
     pub fn forgers(&self, round: u32) -> String {

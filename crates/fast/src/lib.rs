@@ -36,7 +36,7 @@ mod working_set;
 
 pub use claim::{Holder, Owner};
 pub use codec::account::{AccountRecord, INLINE_BYTES_MAX, decode_account, encode_account};
-pub use codec::block::{decode_block, encode_block};
+pub use codec::block::{BodySum, decode_block, encode_block};
 pub use codec::round::{decode_closer, decode_round_block, encode_closer, encode_round_block};
 pub use codec::undo::{decode_undo, encode_undo};
 pub use codec::{CodecError, Fault};

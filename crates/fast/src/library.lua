@@ -216,28 +216,41 @@ local function clean(keys, args)
   return { 'OK' }
 end
 
--- A transaction's height, the id at that height, and the beginning of the undo record there; false for what is not there.
--- key: the transaction's bucket. args from `at` on: its id, the key of the heights, what the names of undo records begin
--- with, the last byte. What is read depends on what the bucket says, so keys cannot name all of it.
-local function locate(key, args, at)
-  local height = redis.call('HGET', key, args[at])
-  local id = height and redis.call('HGET', args[at + 1], height)
-  local undo = id and redis.call('GETRANGE', args[at + 2] .. height, 0, args[at + 3])
-  return height, id, undo
+-- What stands at a height: the block's id, the beginning of its undo record, the end of its body; false where no block is
+-- kept. args from `at` on: what the names of undo records begin with, the last byte of the beginning, the same of bodies
+-- and the first byte of the end. What is read depends on what is found, so keys cannot name all of it.
+local function stands(heights, height, args, at)
+  local id = redis.call('HGET', heights, height)
+  if not id then return false, false, false end
+  local undo = redis.call('GETRANGE', args[at] .. height, 0, args[at + 1])
+  return id, undo, redis.call('GETRANGE', args[at + 2] .. id, args[at + 3], -1)
 end
 
--- Reads at one point of the chain's history. args: a plan of reads, in the form of a plan of writes, and with `LOCATE`
--- besides. Answers all fields of meta, then one answer a read, three of `LOCATE`. (MULTI would do, but Redis refuses even reads in it while its memory is full.)
+-- Reads of a plan that depend on what they find. Each answers several values.
+local READS = {
+  -- key: the heights. args: height, then those of `stands`.
+  STANDS = function(key, args, at)
+    return { stands(key, args[at], args, at + 1) }
+  end,
+  -- A transaction's height, false if there is none, and what stands there.
+  -- key: its bucket. args: its id, the key of the heights, then those of `stands`.
+  LOCATE = function(key, args, at)
+    local height = redis.call('HGET', key, args[at])
+    if not height then return { false, false, false, false } end
+    return { height, stands(args[at + 1], height, args, at + 2) }
+  end,
+}
+
+-- Reads at one point of the chain's history. args: a plan of reads, in the form of a plan of writes: plain commands, and
+-- those above. Answers all fields of meta, then one answer a plain read. (MULTI would do, but Redis refuses even reads in
+-- it while its memory is full.)
 local function read(keys, args)
   local answers = { redis.call('HGETALL', keys[META]) }
   local at = 1
   while at <= #args do
     local name, key, count = args[at], keys[tonumber(args[at + 1])], tonumber(args[at + 2])
-    if name == 'LOCATE' then
-      local height, id, undo = locate(key, args, at + 3)
-      answers[#answers + 1] = height
-      answers[#answers + 1] = id
-      answers[#answers + 1] = undo
+    if READS[name] then
+      for _, answer in ipairs(READS[name](key, args, at + 3)) do answers[#answers + 1] = answer end
     else
       answers[#answers + 1] = redis.call(name, key, unpack(args, at + 3, at + 2 + count))
     end

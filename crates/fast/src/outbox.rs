@@ -168,12 +168,12 @@ impl FastTier {
     fn block_of(&self, id: BlockId, body: Option<&[u8]>) -> Result<Option<Block>, FastError> {
         let Some(body) = body else { return Ok(None) };
         let block = decode_block(body).map_err(|cause| FastError::corrupt(self.keys().block(id), cause))?;
-        self.is_of(id, block.id)?;
+        self.compare_ids(id, block.id)?;
         Ok(Some(block))
     }
 
-    /// Whether a body that was kept for a block is that block's.
-    pub(crate) fn is_of(&self, id: BlockId, found: BlockId) -> Result<(), FastError> {
+    /// A body that was kept for a block must be that block's.
+    pub(crate) fn compare_ids(&self, id: BlockId, found: BlockId) -> Result<(), FastError> {
         if found == id {
             return Ok(());
         }

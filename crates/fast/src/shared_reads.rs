@@ -23,12 +23,13 @@ use redis::Value;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::codec::CHECKSUM_BYTES;
 use crate::codec::undo::UNDO_HEAD_BYTES_MAX;
 use crate::connection::{FastTier, Shared};
 use crate::error::{Effect, FastError, FastErrorKind};
 use crate::head::Head;
 use crate::keys::{Buckets, Keys};
-use crate::plan::Plan;
+use crate::plan::{Plan, Writer};
 use crate::working_set::{READ_ATTEMPTS_MAX, moved_on};
 
 /// Reads in one call: Redis serves nobody else while it runs, some 300 µs with so many. More of them gain nothing, since
@@ -47,11 +48,9 @@ pub(crate) enum Wanted {
     Account(Address),
     /// The same, and what is in the two places that a bucket may refer to: side key, delegates.
     AccountEverywhere(Address),
-    /// The id at a height.
-    IdAt(Height),
-    /// The height of a transaction, and what stands at that height: the id, and the beginning of the undo record.
+    /// The height of a transaction, and what stands at that height.
     Place(TransactionId),
-    /// The id at a height, and the beginning of the undo record there.
+    /// What stands at a height: the block's id, the beginning of its undo record, its body's checksum.
     BlockAt(Height),
     /// The first byte of a body: whether it is kept.
     HasBody(BlockId),
@@ -60,17 +59,19 @@ pub(crate) enum Wanted {
 impl Wanted {
     fn answers(self) -> usize {
         match self {
-            Self::Account(_) | Self::IdAt(_) | Self::HasBody(_) => 1,
-            Self::BlockAt(_) => 2,
-            Self::AccountEverywhere(_) | Self::Place(_) => 3,
+            Self::Account(_) | Self::HasBody(_) => 1,
+            Self::AccountEverywhere(_) | Self::BlockAt(_) => 3,
+            Self::Place(_) => 4,
         }
     }
 
     fn plan(self, reads: &mut Plan, keys: &Keys, buckets: &Buckets) {
-        let id_at = |reads: &mut Plan, height: Height| reads.read("HGET", keys.heights(), height);
-        let block_at = |reads: &mut Plan, height: Height| {
-            id_at(reads, height);
-            reads.read("GETRANGE", keys.undo(height), (0, UNDO_HEAD_BYTES_MAX - 1));
+        // What the function `stands` is told.
+        let ends = |words: &mut Writer<'_>| {
+            words.word(keys.undo_records().as_bytes());
+            words.word((UNDO_HEAD_BYTES_MAX - 1).to_string().as_bytes());
+            words.word(keys.bodies().as_bytes());
+            words.word(format!("-{CHECKSUM_BYTES}").as_bytes());
         };
         // A key that two reads name is named twice: that is cheaper than to look.
         let account = |reads: &mut Plan, address: Address| {
@@ -84,17 +85,18 @@ impl Wanted {
                 reads.read_key("GET", keys.long_account(address));
                 reads.read("HGET", keys.delegates(), &address.0.to_be_bytes());
             }
-            Self::IdAt(height) => id_at(reads, height),
             Self::Place(id) => {
                 let bucket = keys.transaction_bucket_name(buckets.of_transaction(id));
                 reads.once("LOCATE", format_args!("{bucket}"), |words| {
                     words.word(&id.0.to_be_bytes());
                     words.word(keys.heights().as_bytes());
-                    words.word(keys.undo_records().as_bytes());
-                    words.word((UNDO_HEAD_BYTES_MAX - 1).to_string().as_bytes());
+                    ends(words);
                 });
             }
-            Self::BlockAt(height) => block_at(reads, height),
+            Self::BlockAt(height) => reads.once("STANDS", format_args!("{}", keys.heights()), |words| {
+                words.word(height.to_string().as_bytes());
+                ends(words);
+            }),
             Self::HasBody(id) => reads.read("GETRANGE", keys.block(id), (0, 0)),
         }
     }

@@ -9,12 +9,12 @@ use forebay_ledger::ids::{Address, BlockId, Height, TransactionId};
 use forebay_ledger::transaction::Transaction;
 
 use crate::codec::account::{MARKER_DELEGATE, MARKER_SIDE, decode_account};
-use crate::codec::block::Body;
+use crate::codec::block::{Body, BodySum};
 use crate::codec::undo::decode_undo_head;
 use crate::connection::FastTier;
 use crate::error::FastError;
 use crate::head::{At, Head, ReadPoint};
-use crate::shared_reads::Wanted;
+use crate::shared_reads::{Found, Wanted};
 use crate::working_set::{READ_ATTEMPTS_MAX, moved_on};
 
 /// What Redis says of a block.
@@ -45,6 +45,8 @@ pub struct KeptBlock {
     pub block: Block,
     /// Transactions in the chain before it, if Redis knows: it does for the tip and for the blocks that it can take back.
     pub transactions_before: Option<u64>,
+    /// Tells this body from others of the same id.
+    pub sum: BodySum,
 }
 
 /// A transaction and where it stands.
@@ -123,42 +125,57 @@ impl FastTier {
     /// Not ready, stale, unavailable, corrupt.
     pub async fn find_block(&self, id: BlockId) -> Result<At<InChain<KeptBlock>>, FastError> {
         let doing = "read a block";
+        let mut is_anew = false;
         for _ in 0..READ_ATTEMPTS_MAX {
-            // A body belongs to its id, whenever it is read; only whether the chain has it is read at one point.
-            if let Some(body) = self.body(doing, id).await? {
-                let block = self.block_of_body(id, &body)?;
-                let mut found = self.read_shared(doing, Wanted::BlockAt(block.height)).await?;
-                let at = found.head.point();
-                let value = match self.has(at, id, block.height, found.next(doing)?)? {
-                    InChain::Yes(()) => {
-                        let undo = found.next(doing)?;
-                        let transactions_before =
-                            before(&found.head, id, block.transactions.len(), undo.as_deref());
-                        InChain::Yes(KeptBlock { block, transactions_before })
-                    }
-                    InChain::No => InChain::No,
-                    InChain::NotKept => InChain::NotKept,
-                };
-                return Ok(At { at, value });
-            }
-            let mut found = self.read_shared(doing, Wanted::HasBody(id)).await?;
-            if found.next(doing)?.is_none_or(|first| first.is_empty()) {
-                return Ok(At { at: found.head.point(), value: InChain::NotKept });
-            }
-            // It came in between.
+            let kept = self.bodies().get(id).filter(|_| !is_anew);
+            let body = match kept {
+                Some(kept) => Some(kept),
+                None => self.read_body(doing, id).await?,
+            };
+            let Some(body) = body else {
+                let mut found = self.read_shared(doing, Wanted::HasBody(id)).await?;
+                if found.next(doing)?.is_none_or(|first| first.is_empty()) {
+                    return Ok(At { at: found.head.point(), value: InChain::NotKept });
+                }
+                // It came in between.
+                continue;
+            };
+            let mut found = self.read_shared(doing, Wanted::BlockAt(body.height())).await?;
+            let (at, there) = (found.head.point(), Standing::of(&mut found, doing)?);
+            let value = match self.has(at, id, body.height(), there.indexed.as_deref())? {
+                // The same block came again with other signatures of a group, or its body is gone.
+                InChain::Yes(()) if there.sum != Some(body.sum()) => {
+                    is_anew = true;
+                    continue;
+                }
+                InChain::Yes(()) => {
+                    let block = self.block_of_body(id, &body)?;
+                    let undo = there.undo.as_deref();
+                    let transactions_before = before(&found.head, id, block.transactions.len(), undo);
+                    InChain::Yes(KeptBlock { block, transactions_before, sum: body.sum() })
+                }
+                InChain::No => InChain::No,
+                InChain::NotKept => InChain::NotKept,
+            };
+            return Ok(At { at, value });
         }
         Err(moved_on(doing))
     }
 
-    /// Whether the chain has the block with this id, which is one of this height.
+    /// Whether the chain has the block with this id, which is one of this height, and its body's checksum.
     ///
     /// # Errors
     /// Not ready, stale, unavailable, corrupt.
-    pub async fn in_chain(&self, id: BlockId, height: Height) -> Result<At<InChain<()>>, FastError> {
+    pub async fn in_chain(&self, id: BlockId, height: Height) -> Result<At<InChain<BodySum>>, FastError> {
         let doing = "look a block up";
-        let mut found = self.read_shared(doing, Wanted::IdAt(height)).await?;
-        let at = found.head.point();
-        Ok(At { at, value: self.has(at, id, height, found.next(doing)?)? })
+        let mut found = self.read_shared(doing, Wanted::BlockAt(height)).await?;
+        let (at, there) = (found.head.point(), Standing::of(&mut found, doing)?);
+        let value = match self.has(at, id, height, there.indexed.as_deref())? {
+            InChain::Yes(()) => there.sum.map_or(InChain::NotKept, InChain::Yes),
+            InChain::No => InChain::No,
+            InChain::NotKept => InChain::NotKept,
+        };
+        Ok(At { at, value })
     }
 
     /// A block that was taken back leaves its body for the outbox: the height index tells it from the chain's.
@@ -167,10 +184,10 @@ impl FastTier {
         at: ReadPoint,
         id: BlockId,
         height: Height,
-        indexed: Option<Vec<u8>>,
+        indexed: Option<&[u8]>,
     ) -> Result<InChain<()>, FastError> {
         Ok(match indexed {
-            Some(indexed) if self.indexed_id(height, &indexed)? == id => InChain::Yes(()),
+            Some(indexed) if self.indexed_id(height, indexed)? == id => InChain::Yes(()),
             Some(_) => InChain::No,
             None if height > at.height => InChain::No,
             None => InChain::NotKept,
@@ -195,14 +212,16 @@ impl FastTier {
         let mut missing = Missing::default();
         for _ in 0..READ_ATTEMPTS_MAX {
             let mut found = self.read_shared(doing, Wanted::BlockAt(height)).await?;
-            let at = found.head.point();
-            let Some(indexed) = found.next(doing)? else { return Ok(At { at, value: None }) };
-            let (id, undo) = (self.indexed_id(height, &indexed)?, found.next(doing)?);
-            let body = self.body(doing, id).await?;
-            let block = body.map(|body| self.block_of_body(id, &body)).transpose()?;
-            if let Some(block) = block.filter(|block| block.height == height) {
-                let transactions_before = before(&found.head, id, block.transactions.len(), undo.as_deref());
-                return Ok(At { at, value: Some(KeptBlock { block, transactions_before }) });
+            let (at, there) = (found.head.point(), Standing::of(&mut found, doing)?);
+            let Some(indexed) = &there.indexed else { return Ok(At { at, value: None }) };
+            let id = self.indexed_id(height, indexed)?;
+            let body = self.body(doing, id, there.sum).await?;
+            if let Some(body) = body.filter(|body| body.height() == height) {
+                let block = self.block_of_body(id, &body)?;
+                let undo = there.undo.as_deref();
+                let transactions_before = before(&found.head, id, block.transactions.len(), undo);
+                let kept = KeptBlock { block, transactions_before, sum: body.sum() };
+                return Ok(At { at, value: Some(kept) });
             }
             missing.again_at(at).map_err(|()| self.no_body(id, height))?;
         }
@@ -220,17 +239,17 @@ impl FastTier {
         for _ in 0..READ_ATTEMPTS_MAX {
             let mut found = self.read_shared(doing, Wanted::Place(id)).await?;
             let at = found.head.point();
-            let (height, indexed, undo) = (found.next(doing)?, found.next(doing)?, found.next(doing)?);
+            let (height, there) = (found.next(doing)?, Standing::of(&mut found, doing)?);
             let Some(height) = self.height_of(id, height)? else {
                 return Ok(At { at, value: None });
             };
-            let Some(indexed) = indexed else {
+            let Some(indexed) = &there.indexed else {
                 return Ok(At { at, value: Some(Located { height, found: None }) });
             };
-            let block = self.indexed_id(height, &indexed)?;
-            if let Some(body) = self.body(doing, block).await? {
+            let block = self.indexed_id(height, indexed)?;
+            if let Some(body) = self.body(doing, block, there.sum).await? {
                 let (index, of, transaction) = self.transaction_of(block, &body, id)?;
-                let transactions_before = before(&found.head, block, of, undo.as_deref());
+                let transactions_before = before(&found.head, block, of, there.undo.as_deref());
                 let found = Some(FoundTransaction { block, index, of, transactions_before, transaction });
                 return Ok(At { at, value: Some(Located { height, found }) });
             }
@@ -239,20 +258,29 @@ impl FastTier {
         Err(moved_on(doing))
     }
 
-    /// A body, with its checksum and its id compared. One that was read lately is not read again; else by a plain read, since
-    /// long values are slow in functions.
-    async fn body(&self, doing: &str, id: BlockId) -> Result<Option<Arc<Body>>, FastError> {
-        if let Some(kept) = self.bodies().get(id) {
+    /// The body with this checksum. `None`: there is another one by now, or none.
+    async fn body(
+        &self,
+        doing: &str,
+        id: BlockId,
+        sum: Option<BodySum>,
+    ) -> Result<Option<Arc<Body>>, FastError> {
+        let is_it = |body: &Arc<Body>| Some(body.sum()) == sum;
+        if let Some(kept) = self.bodies().get(id).filter(is_it) {
             return Ok(Some(kept));
         }
+        Ok(self.read_body(doing, id).await?.filter(is_it))
+    }
+
+    /// A body as it is now, checked and kept from then on: a plain read, since long values are slow in functions.
+    async fn read_body(&self, doing: &str, id: BlockId) -> Result<Option<Arc<Body>>, FastError> {
         let mut command = redis::cmd("GET");
         command.arg(self.keys().block(id));
         let Some(bytes) = self.ask::<Option<Vec<u8>>>(doing, &command).await? else { return Ok(None) };
-        let corrupt = |cause| FastError::corrupt(self.keys().block(id), cause);
-        let body = Body::open(bytes).map_err(corrupt)?;
-        self.is_of(id, body.id().map_err(corrupt)?)?;
+        let body = Body::open(bytes).map_err(|cause| FastError::corrupt(self.keys().block(id), cause))?;
+        self.compare_ids(id, body.id())?;
         let body = Arc::new(body);
-        self.bodies().keep(id, Arc::clone(&body), body.bytes());
+        self.bodies().keep(id, Arc::clone(&body), body.memory_bytes());
         Ok(Some(body))
     }
 
@@ -308,6 +336,23 @@ fn before(head: &Head, id: BlockId, transactions: usize, undo: Option<&[u8]>) ->
 /// Decimal, as ids and heights are written.
 fn number(text: &[u8]) -> Option<u64> {
     std::str::from_utf8(text).ok().and_then(|text| text.parse().ok())
+}
+
+/// What stands at a height, as Redis answers it.
+struct Standing {
+    /// The block's id.
+    indexed: Option<Vec<u8>>,
+    /// The beginning of its undo record.
+    undo: Option<Vec<u8>>,
+    /// The checksum of its body; `None`: there is no body.
+    sum: Option<BodySum>,
+}
+
+impl Standing {
+    fn of(found: &mut Found, doing: &str) -> Result<Self, FastError> {
+        let (indexed, undo, sum) = (found.next(doing)?, found.next(doing)?, found.next(doing)?);
+        Ok(Self { indexed, undo, sum: sum.and_then(|sum| BodySum::of_bytes(&sum)) })
+    }
 }
 
 /// A body that is not there although the index says so: it was trimmed in between; unless nothing has happened in between.

@@ -102,8 +102,8 @@ async fn block(State(api): State<Api>, asked: Asked) -> Result<Answer<Written>, 
     let found = api.tiers().written_block(id, asked.wait_height).await?;
     let found = found.try_map(|found| found.ok_or_else(not_found))?;
     let tip = found.height;
-    // Confirmations grow with the tip: the content is one for an id and a height.
-    let etag = format!("W/\"{id}-{tip}\"");
+    // Confirmations grow with the tip: the content is one for a tag and a height.
+    let etag = format!("W/\"{}-{tip}\"", found.value.tag());
     Ok(Answer::of_written(found.map(|block| Written(block.at_tip(tip)))).with_etag(etag))
 }
 

@@ -35,12 +35,21 @@ impl FastLink {
     }
 
     /// Reads; why it could not, if Redis cannot answer now.
-    pub async fn read<T, F>(&self, read: impl FnOnce(FastTier) -> F) -> Result<At<T>, String>
+    pub async fn read<T, F>(&self, read: impl Fn(FastTier) -> F) -> Result<At<T>, String>
     where
         F: Future<Output = Result<At<T>, FastError>>,
     {
         let tier = self.usable().await?;
-        match read(tier.clone()).await {
+        let began = Instant::now();
+        let mut found = read(tier.clone()).await;
+        // A connection that was cut, perhaps while nobody used it, says nothing of the server: the next attempt makes a new
+        // one. What was waited for in vain is not waited for again.
+        if found.as_ref().is_err_and(|error| error.kind() == FastErrorKind::Unavailable)
+            && began.elapsed() < TRY_AGAIN
+        {
+            found = read(tier.clone()).await;
+        }
+        match found {
             Ok(found) => {
                 // Whoever saw this is not shown an older state by a Redis that lost something.
                 tier.raise_floor(found.at.position);

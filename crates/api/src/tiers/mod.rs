@@ -20,11 +20,10 @@ use tokio_postgres::Config;
 
 use crate::answer::{ApiError, Read, Tier};
 use crate::limits::Limits;
-use crate::views::WrittenBlock;
 
 pub use fast::FastLink;
 pub use row_ids::RowIds;
-pub use single::{Chain, NumberedBlock, RankedDelegate, Standing};
+pub use single::{Chain, KeptAnswer, NumberedBlock, RankedDelegate, Standing};
 pub use slow::SlowLink;
 
 /// Finds a server's address; asked again while the server is away, since it may come back elsewhere.
@@ -51,7 +50,7 @@ pub struct Tiers {
     fast: FastLink,
     slow: SlowLink,
     row_ids: RowIds,
-    written: KeptByBlock<WrittenBlock>,
+    written: KeptByBlock<KeptAnswer>,
     wait_max: Duration,
 }
 
@@ -84,7 +83,7 @@ impl Tiers {
     }
 
     /// The blocks that are kept as they were answered.
-    pub fn written(&self) -> &KeptByBlock<WrittenBlock> {
+    pub fn written(&self) -> &KeptByBlock<KeptAnswer> {
         &self.written
     }
 
@@ -92,7 +91,7 @@ impl Tiers {
     async fn ask_fast<T, F>(
         &self,
         wait: Option<Height>,
-        read: impl FnOnce(forebay_fast::FastTier) -> F,
+        read: impl Fn(forebay_fast::FastTier) -> F,
     ) -> Result<Result<Read<T>, String>, ApiError>
     where
         F: Future<Output = Result<At<T>, FastError>>,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::http::StatusCode;
-use forebay_fast::{At, FastError, FastTier, InChain, KeptBlock, Located, RankedBy};
+use forebay_fast::{At, BodySum, FastError, FastTier, InChain, KeptBlock, Located, RankedBy};
 use forebay_ledger::account::Account;
 use forebay_ledger::block::Block;
 use forebay_ledger::ids::{Address, BlockId, Height, TransactionId};
@@ -50,6 +50,16 @@ pub struct NumberedBlock {
     pub block: Block,
     /// Transactions before it.
     pub transactions_before: u64,
+    /// Its body's, if it came from Redis.
+    pub sum: Option<BodySum>,
+}
+
+/// A block as it was answered.
+pub struct KeptAnswer {
+    /// The body that it was written from.
+    pub of: BodySum,
+    /// The answer.
+    pub written: Arc<WrittenBlock>,
 }
 
 /// A delegate's account with its rank, from 1.
@@ -156,12 +166,13 @@ impl Tiers {
     ) -> Result<Read<Option<Arc<WrittenBlock>>>, ApiError> {
         let found = match self.written.get(id) {
             None => self.block(id, wait).await?,
-            Some(written) => {
-                let height = written.height();
+            Some(kept) => {
+                let height = kept.written.height();
                 match self.ask_fast(wait, |fast| async move { fast.in_chain(id, height).await }).await? {
-                    Ok(Read { tier, height, value: InChain::Yes(()) }) => {
-                        return Ok(Read { tier, height, value: Some(written) });
+                    Ok(Read { tier, height, value: InChain::Yes(sum) }) if sum == kept.of => {
+                        return Ok(Read { tier, height, value: Some(Arc::clone(&kept.written)) });
                     }
+                    Ok(Read { value: InChain::Yes(_), .. }) => self.block(id, wait).await?,
                     Ok(Read { tier, height, value: InChain::No }) => {
                         return Ok(Read { tier, height, value: None });
                     }
@@ -173,12 +184,14 @@ impl Tiers {
         };
         let Read { tier, height, value } = found;
         let Some(block) = value else { return Ok(Read { tier, height, value: None }) };
+        let of = block.sum;
         let written = WrittenBlock::of(&block, &self.chain).map(Arc::new).ok_or_else(|| {
             let message = format!("block {id} cannot be written as JSON");
             ApiError::failed(StatusCode::INTERNAL_SERVER_ERROR, "defect", message, "Please report it.")
         })?;
-        if tier == Tier::Fast {
-            self.written.keep(id, Arc::clone(&written), written.bytes());
+        if let Some(of) = of {
+            let bytes = written.bytes() + size_of::<KeptAnswer>();
+            self.written.keep(id, Arc::new(KeptAnswer { of, written: Arc::clone(&written) }), bytes);
         }
         Ok(Read { tier, height, value: Some(written) })
     }
@@ -213,15 +226,16 @@ impl Tiers {
             found.map(|found| NumberedBlock {
                 block: found.block,
                 transactions_before: found.transactions_before,
+                sum: None,
             })
         });
         slow(&lists, numbered)
     }
 
     async fn numbered(&self, kept: KeptBlock) -> Result<NumberedBlock, ApiError> {
-        let KeptBlock { block, transactions_before } = kept;
+        let KeptBlock { block, transactions_before, sum } = kept;
         let transactions_before = self.transactions_before(block.id, transactions_before).await?;
-        Ok(NumberedBlock { block, transactions_before })
+        Ok(NumberedBlock { block, transactions_before, sum: Some(sum) })
     }
 
     /// Transactions in the chain before a block of it. `known`: to Redis.
@@ -282,11 +296,10 @@ impl Tiers {
         addresses: Vec<Address>,
         wait: Option<Height>,
     ) -> Result<Read<Vec<RankedDelegate>>, ApiError> {
-        let chain = self.chain.clone();
-        let asked = addresses.clone();
+        let (chain, asked) = (&self.chain, &addresses);
         let read = |fast: FastTier| async move {
             let by = chain.ranked_by(fast.readable_head().await?.tip.map_or(0, |tip| tip.height));
-            let found = fast.delegates_with_rank(&asked, by).await?;
+            let found = fast.delegates_with_rank(asked, by).await?;
             let ranked = |(account, rank)| RankedDelegate { account, rank };
             Ok(At { at: found.at, value: found.value.into_iter().map(ranked).collect::<Vec<_>>() })
         };
@@ -307,8 +320,8 @@ impl Tiers {
         username: String,
         wait: Option<Height>,
     ) -> Result<Read<Option<Address>>, ApiError> {
-        let name = username.clone();
-        match self.ask_fast(wait, |fast| async move { fast.address_named(&name).await }).await? {
+        let name = &username;
+        match self.ask_fast(wait, |fast| async move { fast.address_named(name).await }).await? {
             Ok(read) => Ok(read),
             Err(_) => {
                 let all = self.all_delegates(wait).await?;

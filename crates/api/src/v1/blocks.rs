@@ -12,6 +12,7 @@ use crate::Api;
 use crate::answer::{Answer, ApiError};
 use crate::documents::Routes;
 use crate::parameters::{Asked, Kind, NOTHING, Parameter, Schema};
+use crate::views::BlockTag;
 
 const AT_HEIGHT: Schema = Schema {
     parameters: &[Parameter::required("height", Kind::Integer(Some(1), None), "The block at this height")],
@@ -21,7 +22,7 @@ const AT_HEIGHT: Schema = Schema {
 /// A block so deep is not taken back any more by a node that follows its network: two rounds of 101, as deep as Redis keeps
 /// undo records.
 const SETTLED_DEPTH: Height = 202;
-/// For such a block: its content is its id's.
+/// For such a block, if its content is its id's: signatures of groups are not.
 const FOREVER: &str = "public, max-age=31536000, immutable";
 /// For a younger one: it may be taken back, so whoever has it asks again, and is told that it is the same.
 const ASK_AGAIN: &str = "no-cache";
@@ -73,9 +74,9 @@ fn shown(
 ) -> Result<Answer<PlainBlock>, ApiError> {
     let tip = found.height;
     let found = found.try_map(|found| found.ok_or_else(not_found))?;
-    let (id, height) = (found.value.id, found.value.height);
+    let (tag, height) = (BlockTag::of(&found.value), found.value.height);
     let answer =
         Answer::of(found.map(|block| PlainBlock { block: block_to_value(&block, &api.chain().profile) }));
-    let is_settled = tip.saturating_sub(height) >= SETTLED_DEPTH;
-    Ok(answer.with_etag(format!("\"{id}\"")).cached(if is_settled { FOREVER } else { ASK_AGAIN }))
+    let is_settled = tag.is_id_alone() && tip.saturating_sub(height) >= SETTLED_DEPTH;
+    Ok(answer.with_etag(format!("\"{tag}\"")).cached(if is_settled { FOREVER } else { ASK_AGAIN }))
 }

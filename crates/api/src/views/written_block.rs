@@ -1,8 +1,9 @@
-//! A block as `/api/blocks/get` answers it, written once. All of it belongs to the block's id but the confirmations, which
+//! A block as `/api/blocks/get` answers it, written once. All of it belongs to the block's body but the confirmations, which
 //! grow with the tip: those are left open, and put in for each answer.
 
 use forebay_ledger::ids::Height;
 
+use super::BlockTag;
 use super::block::Block;
 use super::transaction::Single;
 use crate::answer::SUCCESS;
@@ -19,6 +20,7 @@ const NO_CONFIRMATIONS: &[u8] = b",\"confirmations\":0}";
 #[derive(Debug, PartialEq, Eq)]
 pub struct WrittenBlock {
     height: Height,
+    tag: BlockTag,
     text: Box<[u8]>,
     /// Where in the text a transaction's confirmations belong, ascending.
     gaps: Box<[usize]>,
@@ -53,7 +55,12 @@ impl WrittenBlock {
             text.push(b'}');
         }
         text.extend(b"]}}");
-        Some(Self { height: block.height, text: text.into(), gaps: gaps.into() })
+        Some(Self { height: block.height, tag: BlockTag::of(block), text: text.into(), gaps: gaps.into() })
+    }
+
+    /// Tells it from others.
+    pub fn tag(&self) -> BlockTag {
+        self.tag
     }
 
     /// The block's height.
@@ -83,12 +90,15 @@ impl WrittenBlock {
 
 #[cfg(test)]
 mod tests {
+    use forebay_ledger::ids::BlockId;
+
     use super::*;
 
     #[test]
     fn confirmations_are_put_where_they_belong() {
         let text = br#"[{"a":},{"a":}]"#.to_vec().into();
-        let block = WrittenBlock { height: 10, text, gaps: [6, 13].into() };
+        let tag = BlockTag { id: BlockId(1), signatures: None };
+        let block = WrittenBlock { height: 10, tag, text, gaps: [6, 13].into() };
         assert_eq!(block.at_tip(10), br#"[{"a":1},{"a":1}]"#);
         assert_eq!(block.at_tip(1009), br#"[{"a":1000},{"a":1000}]"#);
         // The tip went back below it: never shown, and nothing to fall over.

@@ -1,11 +1,11 @@
 //! A block's body: everything of the ledger's block, its transactions included.
 
 use forebay_ledger::block::Block;
-use forebay_ledger::ids::{Address, BlockId, TransactionId};
+use forebay_ledger::ids::{Address, BlockId, Height, TransactionId};
 use forebay_ledger::keys::{Hash, PublicKey, Signature};
 use forebay_ledger::transaction::{Asset, Transaction, VoteEntry};
 
-use super::{CodecError, Fault, Reader, put_bytes, put_signed, put_unsigned, seal, unseal};
+use super::{CHECKSUM_BYTES, CodecError, Fault, Reader, put_bytes, put_signed, put_unsigned, seal, unseal};
 
 const VERSION: u8 = 1;
 
@@ -55,43 +55,71 @@ fn read_block(content: &[u8]) -> Result<Block, CodecError> {
     Ok(block)
 }
 
+/// The checksum that a body ends with. A block's id covers no signatures of groups: bodies of one id may differ, and this
+/// tells them apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BodySum([u8; CHECKSUM_BYTES]);
+
+impl BodySum {
+    /// `None`: it is none.
+    pub(crate) fn of_bytes(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(Self)
+    }
+}
+
 /// A body as it is kept, its checksum compared.
-pub(crate) struct Body(Vec<u8>);
+pub(crate) struct Body {
+    bytes: Vec<u8>,
+    sum: BodySum,
+    id: BlockId,
+    height: Height,
+}
 
 impl Body {
     /// # Errors
-    /// [`CodecError`]: the checksum does not fit.
-    pub(crate) fn open(mut bytes: Vec<u8>) -> Result<Self, CodecError> {
-        let content = unseal(&bytes)?.len();
-        bytes.truncate(content);
-        Ok(Self(bytes))
+    /// [`CodecError`]: the checksum does not fit, or another beginning than [`encode_block`] writes.
+    pub(crate) fn open(bytes: Vec<u8>) -> Result<Self, CodecError> {
+        let head = read_head(&mut Reader::new(unseal(&bytes)?))?;
+        let sum = bytes.last_chunk().copied().map(BodySum);
+        let sum = sum.ok_or(CodecError { offset: bytes.len(), fault: Fault::TooShort })?;
+        Ok(Self { bytes, sum, id: head.id, height: head.height })
     }
 
-    pub(crate) fn bytes(&self) -> usize {
-        self.0.capacity()
+    fn content(&self) -> &[u8] {
+        self.bytes.split_last_chunk::<CHECKSUM_BYTES>().map_or(&[], |(content, _)| content)
+    }
+
+    /// Memory that it takes.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        size_of::<Self>() + self.bytes.capacity()
+    }
+
+    pub(crate) fn sum(&self) -> BodySum {
+        self.sum
     }
 
     /// Whose body it is.
-    ///
-    /// # Errors
-    /// [`CodecError`] for bytes that [`encode_block`] does not write.
-    pub(crate) fn id(&self) -> Result<BlockId, CodecError> {
-        Ok(read_head(&mut Reader::new(&self.0))?.id)
+    pub(crate) fn id(&self) -> BlockId {
+        self.id
+    }
+
+    pub(crate) fn height(&self) -> Height {
+        self.height
     }
 
     /// # Errors
-    /// See [`Self::id`].
+    /// [`CodecError`] for bytes that [`encode_block`] does not write.
     pub(crate) fn block(&self) -> Result<Block, CodecError> {
-        read_block(&self.0)
+        read_block(self.content())
     }
 
     /// A transaction of the block, how many stand before it, and how many there are; the others are passed over. `None`: it
     /// is not among them.
     ///
     /// # Errors
-    /// See [`Self::id`]; as far as it was looked at.
+    /// See [`Self::block`]; as far as it was looked at.
     pub(crate) fn find(&self, id: TransactionId) -> Result<Option<(usize, usize, Transaction)>, CodecError> {
-        let mut reader = Reader::new(&self.0);
+        let mut reader = Reader::new(self.content());
         read_head(&mut reader)?;
         let count = reader.count(TRANSACTION_BYTES_MIN)?;
         for index in 0..count {
