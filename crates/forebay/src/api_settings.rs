@@ -107,7 +107,7 @@ const AT_ONCE_MAX: u64 = 1_000_000;
 const SESSIONS_MAX: u64 = 10_000;
 /// PostgreSQL counts the milliseconds of a statement in 31 bits.
 const STATEMENT_SECONDS_MAX: u64 = i32::MAX as u64 / 1000;
-/// Bytes of a body: 1 TiB.
+/// Bytes of a request's body, or of what is kept: 1 TiB.
 const BODY_BYTES_MAX: u64 = 1 << 40;
 
 impl ApiSettings {
@@ -130,6 +130,8 @@ impl ApiSettings {
             bounded("api.requests_max", wide(self.requests_max), 1, AT_ONCE_MAX),
             bounded("api.streams_max", wide(self.streams_max), 1, AT_ONCE_MAX),
             bounded("api.body_bytes_max", wide(self.body_bytes_max), 1, BODY_BYTES_MAX),
+            bounded("api.written_blocks_bytes_max", wide(self.written_blocks_bytes_max), 0, BODY_BYTES_MAX),
+            bounded("api.bodies_bytes_max", wide(self.bodies_bytes_max), 0, BODY_BYTES_MAX),
         ];
         let origins = self.origins.iter().filter(|origin| !is_origin(origin)).map(|origin| Problem {
             message: format!("api.origins: \"{origin}\" is no origin that a browser sends"),
@@ -137,6 +139,11 @@ impl ApiSettings {
                 .to_owned(),
         });
         numbers.iter().filter_map(Bounded::problem).chain(origins).collect()
+    }
+
+    /// What blocks may take that are kept for the next answer.
+    pub fn kept_bytes_max(&self) -> u64 {
+        (self.written_blocks_bytes_max as u64).saturating_add(self.bodies_bytes_max as u64)
     }
 
     /// What clients can make grow.

@@ -76,6 +76,9 @@ pub struct NodeReport {
     pub counts: CountsReport,
     /// How far PostgreSQL may be behind.
     pub limits: LimitsReport,
+    /// Operations that it left in the outbox, once it has ended in order; null before, and after any other end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub left_operations: Option<u64>,
 }
 
 /// Where both tiers are.
@@ -197,6 +200,13 @@ impl NodeReport {
         (report.pid == holder_pid).then_some(report)
     }
 
+    /// Whether the last node here, which is gone, said at its end that PostgreSQL has everything.
+    pub fn left_nothing(data_dir: &Path) -> bool {
+        let text = fs::read(data_dir.join(FILE)).ok();
+        let report = text.and_then(|text| serde_json::from_slice::<Self>(&text).ok());
+        report.is_some_and(|report| report.left_operations == Some(0))
+    }
+
     /// How long ago it was written, seconds, if that is longer than a node that runs and can write takes.
     pub fn silent_for_s(&self) -> Option<u64> {
         let age_ms = unix_ms().saturating_sub(self.written_unix_ms);
@@ -244,6 +254,7 @@ impl NodeReport {
             postgres_error: progress.postgres_error.clone(),
             counts: (&progress.counts).into(),
             limits,
+            left_operations: None,
         }
     }
 }
@@ -290,13 +301,14 @@ impl Reporter {
         })
     }
 
-    /// The node has ended; private servers are being stopped. The last word: the file stays, and is not believed of a process
-    /// that is gone.
-    pub fn stopping(&self) {
+    /// The node has ended; private servers are being stopped. The last word: the file stays, and of a process that is gone
+    /// only what it left is believed. `left_operations`: `None` after a failure.
+    pub fn stopping(&self, left_operations: Option<u64>) {
         self.write(&NodeReport {
             pid: std::process::id(),
             written_unix_ms: unix_ms(),
             phase: Phase::Stopping.name().to_owned(),
+            left_operations,
             limits: self.limits,
             ..NodeReport::default()
         });
@@ -334,7 +346,7 @@ mod tests {
             ("drain", Some(3), Some(9))
         );
         assert_eq!(NodeReport::read(directory.path(), pid + 1), None);
-        reporter.stopping();
+        reporter.stopping(Some(0));
         assert_eq!(NodeReport::read(directory.path(), pid).unwrap().phase, "stopping");
     }
 }

@@ -74,6 +74,7 @@ pub fn plan(
             system_bytes: redis.map_or(0, |redis| redis.facts.memory_bytes_system),
         },
         machine,
+        api_bytes: home.settings.api.kept_bytes_max(),
         postgres_bytes: if private {
             PostgresConf { memory_bytes, is_private: true }.shared_buffers_bytes() + POSTGRES_BESIDE_BYTES
         } else {

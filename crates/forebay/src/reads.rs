@@ -259,6 +259,11 @@ impl Reads {
         }
     }
 
+    /// Who does not have what was not found: without Redis, PostgreSQL alone, which may be behind.
+    pub fn who_was_asked(&self) -> &'static str {
+        if self.fast.is_some() { "the chain" } else { "PostgreSQL, which alone was asked," }
+    }
+
     /// Why a command that needs Redis has none. `instead`: what may be done, then.
     pub fn without_fast(&self, instead: &str) -> anyhow::Error {
         let told = match &self.redis_silence {

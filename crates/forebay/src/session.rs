@@ -122,7 +122,7 @@ impl Session {
             }),
             Err(error) => {
                 observed.ended();
-                reporter.stopping();
+                reporter.stopping(None);
                 if let Some(servers) = &private
                     && let Err(another) = stop_if_nothing_is_lost(servers, screen).await
                 {
@@ -193,7 +193,7 @@ impl Session {
         self.reporting.abort();
         // Its last report may be on the way.
         let _ = self.reporting.await;
-        self.reporter.stopping();
+        self.reporter.stopping(ended.as_ref().ok().map(|stopped| stopped.left_in_outbox as u64));
         let stopped = of_end(ended, "the node stopped")?;
         servers_after(&stopped, self.private.as_ref(), &self.screen).await?;
         Ok(stopped)

@@ -112,7 +112,7 @@ impl ErrorKind {
     #[must_use]
     pub fn remedy(self) -> &'static str {
         match self {
-            Self::Unavailable => "check that PostgreSQL runs and can be reached; it is tried again",
+            Self::Unavailable => "check that PostgreSQL runs and can be reached",
             Self::OutcomeUnknown => {
                 "the position in the database tells whether it was committed; it is asked"
             }

@@ -113,6 +113,7 @@ fn plan(adjust: impl FnOnce(&mut PlanInputs<'_>)) -> MemoryPlan {
         redis: RedisMemory::default(),
         machine: Some(Machine { total_bytes: 8 * GIB, available_bytes: 6 * GIB, cgroup: None }),
         postgres_bytes: 0,
+        api_bytes: 16 * MIB,
     };
     adjust(&mut inputs);
     MemoryPlan::new(&inputs)
@@ -229,7 +230,7 @@ fn the_tightest_bound_decides() {
     let roomy = plan(|_| {});
     assert!(roomy.is_sufficient());
     let remembered = 200_000 * 640 + 1_000_000 * 6;
-    let held_back = 256 * MIB + 96 * MIB + remembered;
+    let held_back = 256 * MIB + 80 * MIB + 16 * MIB + remembered;
     assert_eq!(
         roomy.available_bytes,
         6 * GIB - held_back,

@@ -93,6 +93,7 @@ async fn planned_and_used(accounts: u64, transactions: u64, calibrated: bool) ->
         redis: RedisMemory::default(),
         machine: Some(Machine::of_process(None)),
         postgres_bytes: 0,
+        api_bytes: 0,
     });
     let node = bench.start().await.unwrap();
     let used = node.node.fast().server_facts().await.unwrap().memory_bytes_used;

@@ -49,8 +49,8 @@ async fn find(reads: &Reads, args: &BlockArgs) -> anyhow::Result<(Block, Answere
     match found {
         Some(block) => Ok((block, Answered::Slow)),
         None => Err(Told::unknown(match wanted {
-            Wanted::Height(height) => format!("the chain has no block at height {height}"),
-            Wanted::Id(id) => format!("the chain has no block with id {id}"),
+            Wanted::Height(height) => format!("{} has no block at height {height}", reads.who_was_asked()),
+            Wanted::Id(id) => format!("{} has no block with id {id}", reads.who_was_asked()),
         })
         .into()),
     }

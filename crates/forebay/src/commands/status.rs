@@ -18,6 +18,8 @@ use crate::reads::{Look, NOT_ANSWERING, Reads, SILENT};
 
 /// Below the data directory.
 const REDIS_FILES: &str = "redis/appendonlydir";
+/// Of a private Redis that does not run, after a node that did not end in order or left operations in the outbox.
+const IN_FILES: &str = "not running; the next start drains what its files have and PostgreSQL lacks";
 
 /// What `--json` prints.
 #[derive(Serialize)]
@@ -43,15 +45,13 @@ struct Status {
     lag: Option<Lag>,
     redis: Option<Redis>,
     postgres: Option<Postgres>,
-    /// Why nothing is known of Redis, where one should be: `not answering`, `being started or stopped`.
+    /// Why nothing is known of Redis, where one should be: `not answering`, `being started or stopped`,
+    /// `not running; …`: its files may have more than PostgreSQL.
     redis_silence: Option<String>,
     /// The same of PostgreSQL.
     postgres_silence: Option<String>,
     /// Why `node` is not what the node would say now.
     node_silence: Option<String>,
-    /// A private Redis that does not run has files, which the next start asks for what PostgreSQL lacks.
-    #[serde(skip)]
-    redis_left_files: bool,
 }
 
 #[derive(Serialize)]
@@ -134,10 +134,15 @@ async fn look(home: &Home, reads: &Reads) -> anyhow::Result<Status> {
         lag: None,
         redis: None,
         postgres: None,
-        redis_silence: reads.redis_silence.clone(),
+        redis_silence: reads.redis_silence.clone().or_else(|| {
+            let may_have_more = private
+                && !reads.has_node()
+                && home.data_dir().join(REDIS_FILES).exists()
+                && !NodeReport::left_nothing(home.data_dir());
+            may_have_more.then(|| IN_FILES.to_owned())
+        }),
         postgres_silence: None,
         node_silence: None,
-        redis_left_files: private && home.data_dir().join(REDIS_FILES).exists(),
     };
     status.node_silence = status.node.as_ref().and_then(NodeReport::silent_for_s).map(|silent_s| {
         format!(
@@ -320,9 +325,6 @@ fn text_of(status: &Status) -> String {
     let no_chain = match &status.redis_silence {
         Some(silence) => silence,
         None if status.redis.is_some() => "no complete chain in it now",
-        None if status.redis_left_files => {
-            "not running; the next start drains what its files have and PostgreSQL lacks"
-        }
         None => "not running",
     };
     lines.push(("redis", status.fast.as_ref().map_or_else(|| no_chain.to_owned(), tier)));

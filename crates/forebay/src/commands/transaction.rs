@@ -51,8 +51,9 @@ async fn find(reads: &Reads, id: TransactionId) -> anyhow::Result<Found> {
     }
     let mut reader = reads.slow().await?;
     let snapshot = reader.snapshot().await?;
+    let asked = reads.who_was_asked();
     let reads = snapshot.reads();
-    let unknown = || Told::unknown(format!("the chain has no transaction {id}"));
+    let unknown = || Told::unknown(format!("{asked} has no transaction {id}"));
     let (height, transaction) = reads.transaction(id).await?.ok_or_else(unknown)?;
     let block = reads.block_by_height(height).await?.ok_or_else(unknown)?;
     let tip = reads.tip().await?.map_or(height, |tip| tip.height);

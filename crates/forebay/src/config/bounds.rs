@@ -79,7 +79,7 @@ pub(super) fn problems(settings: &Settings) -> Vec<Problem> {
 fn numbers(settings: &Settings) -> [Bounded; 5] {
     let bounded = |name, value, least, most| Bounded { name, value, least, most };
     let memory = settings.redis_memory_bytes_max.unwrap_or(0);
-    // 0 says nothing. What is too little for a chain only the memory plan knows.
+    // 0: no limit. What is too little for a chain only the memory plan knows.
     let memory_least = if memory == 0 { 0 } else { SERVER_BYTES };
     [
         bounded("redis_memory_bytes_max", memory, memory_least, BYTES_MAX),

@@ -217,7 +217,7 @@ fn read_file(file: &Path) -> anyhow::Result<Dict> {
         let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
         Told::configuration(
             format!("the configuration file {shown}, line {line}, column {column}: {}", error.message()),
-            "Correct the line: texts stand in quotes, key = \"value\".",
+            "Correct the line: texts stand in quotes, key = \"value\"; numbers are whole, up to 9223372036854775807, without a unit.",
         )
     })?;
     Value::serialize(&table)?.into_dict().context("a configuration file is names and values")

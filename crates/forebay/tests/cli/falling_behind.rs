@@ -102,7 +102,11 @@ fn with_keep_the_node_ends_with_its_own_code_and_the_next_start_drains() {
     until("Redis is gone", || !is_alive(redis));
     let shown = place.run(&["status"]).with_code(0).stdout;
     assert!(shown.contains("the next start drains what its files have and PostgreSQL lacks"), "{shown}");
+    let silence = place.run(&["status", "--json"]).with_code(0).json()["redisSilence"].clone();
+    assert!(silence.as_str().is_some_and(|silence| silence.starts_with("not running; ")), "{silence}");
     place.start_node().end(Signal::TERM).with_code(0).says("stopped at height 36");
+    let status = place.run(&["status", "--json"]).with_code(0).json();
+    assert_eq!((&status["redisSilence"], &status["slow"]["height"]), (&Value::Null, &json!(36)), "{status}");
     place.run(&["verify", "--deep"]).with_code(0);
 }
 

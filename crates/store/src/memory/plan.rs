@@ -35,9 +35,8 @@ const FRAGMENTATION_PERCENT_MAX: u64 = 50;
 const FRAGMENTATION_TOLD_FROM_BYTES: u64 = 100 << 20;
 /// Pages that writers touch while a child rewrites the append-only file are copied: half of all, as a bulk load does.
 const FORK_PERCENT: u64 = 50;
-/// The node itself and the blocks and bodies that its API keeps, without its copy of the tail and what it remembers of the
-/// chain.
-const NODE_BYTES: u64 = 112 << 20;
+/// The node itself, without its copy of the tail, what it remembers of the chain, and what its API keeps.
+const NODE_BYTES: u64 = 80 << 20;
 const DAY_SECONDS: u64 = 24 * 3600;
 /// Growth is told as "for so many days" up to this.
 const DAYS_MAX: u64 = 36_500;
@@ -70,6 +69,8 @@ pub struct PlanInputs<'a> {
     pub machine: Option<Machine>,
     /// What a PostgreSQL of ours will take on the same machine.
     pub postgres_bytes: u64,
+    /// What the node's API may keep of blocks.
+    pub api_bytes: u64,
 }
 
 /// What is known of a Redis server.
@@ -420,6 +421,7 @@ fn bounds(inputs: &PlanInputs<'_>, beside_bytes: u64) -> Vec<Bound> {
         });
     }
     let held_back = NODE_BYTES
+        + inputs.api_bytes
         + crate::resident::bytes_max(&inputs.census.counts, inputs.limits)
         + inputs.postgres_bytes
         + u64::try_from(inputs.limits.lag_bytes_max).unwrap_or(u64::MAX / 4);
