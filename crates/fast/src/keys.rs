@@ -216,16 +216,6 @@ impl Keys {
         self.key(format_args!("u:{height}"))
     }
 
-    /// What the names of undo records begin with; the height follows, decimal.
-    pub(crate) fn undo_records(&self) -> String {
-        self.key("u:")
-    }
-
-    /// What the names of bodies begin with; the block's id follows, decimal.
-    pub(crate) fn bodies(&self) -> String {
-        self.key("b:")
-    }
-
     /// String: a round's forger list.
     #[must_use]
     pub fn forgers(&self, round: u32) -> String {

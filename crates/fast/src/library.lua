@@ -216,28 +216,40 @@ local function clean(keys, args)
   return { 'OK' }
 end
 
--- What stands at a height: the block's id, the beginning of its undo record, the end of its body; false where no block is
--- kept. args from `at` on: what the names of undo records begin with, the last byte of the beginning, the same of bodies
--- and the first byte of the end. What is read depends on what is found, so keys cannot name all of it.
-local function stands(heights, height, args, at)
-  local id = redis.call('HGET', heights, height)
-  if not id then return false, false, false end
-  local undo = redis.call('GETRANGE', args[at] .. height, 0, args[at + 1])
-  return id, undo, redis.call('GETRANGE', args[at + 2] .. id, args[at + 3], -1)
+-- Reads of a plan that depend on what they find, so that keys cannot name all of it: other names begin as meta's does.
+-- Each answers several values, all of them false where no block is kept, or the chain has no such transaction.
+local READS
+
+-- What all names begin with.
+local function beginning(keys)
+  return keys[META]:sub(1, -#'meta' - 1)
 end
 
--- Reads of a plan that depend on what they find. Each answers several values.
-local READS = {
-  -- key: the heights. args: height, then those of `stands`.
-  STANDS = function(key, args, at)
-    return { stands(key, args[at], args, at + 1) }
+-- The end of a body, its checksum.
+local function sum(keys, id)
+  return redis.call('GETRANGE', beginning(keys) .. 'b:' .. id, -SUM_BYTES, -1)
+end
+
+READS = {
+  -- A block's id and its body's checksum. key: the heights. args: height.
+  ID = function(keys, key, args, at)
+    local id = redis.call('HGET', key, args[at])
+    if not id then return { false, false } end
+    return { id, sum(keys, id) }
   end,
-  -- A transaction's height, false if there is none, and what stands there.
-  -- key: its bucket. args: its id, the key of the heights, then those of `stands`.
-  LOCATE = function(key, args, at)
+  -- The same, and between them the beginning of the block's undo record.
+  STANDS = function(keys, key, args, at)
+    local height = args[at]
+    local id = redis.call('HGET', key, height)
+    if not id then return { false, false, false } end
+    local undo = redis.call('GETRANGE', beginning(keys) .. 'u:' .. height, 0, UNDO_HEAD_BYTES - 1)
+    return { id, undo, sum(keys, id) }
+  end,
+  -- A transaction's height, and what stands there. key: its bucket. args: its id.
+  LOCATE = function(keys, key, args, at)
     local height = redis.call('HGET', key, args[at])
     if not height then return { false, false, false, false } end
-    return { height, stands(args[at + 1], height, args, at + 2) }
+    return { height, unpack(READS.STANDS(keys, beginning(keys) .. 'heights', { height }, 1)) }
   end,
 }
 
@@ -250,7 +262,7 @@ local function read(keys, args)
   while at <= #args do
     local name, key, count = args[at], keys[tonumber(args[at + 1])], tonumber(args[at + 2])
     if READS[name] then
-      for _, answer in ipairs(READS[name](key, args, at + 3)) do answers[#answers + 1] = answer end
+      for _, answer in ipairs(READS[name](keys, key, args, at + 3)) do answers[#answers + 1] = answer end
     else
       answers[#answers + 1] = redis.call(name, key, unpack(args, at + 3, at + 2 + count))
     end

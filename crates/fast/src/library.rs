@@ -2,6 +2,8 @@
 
 use redis::Value;
 
+use crate::codec::CHECKSUM_BYTES;
+use crate::codec::undo::UNDO_HEAD_BYTES_MAX;
 use crate::error::FastError;
 
 /// The library's name; raised together with the functions' prefix when the arguments change meaning.
@@ -59,7 +61,9 @@ impl Function {
 
 /// The code as `FUNCTION LOAD` takes it.
 pub(crate) fn code() -> String {
-    format!("#!lua name={NAME}\n{BODY}")
+    format!(
+        "#!lua name={NAME}\nlocal SUM_BYTES, UNDO_HEAD_BYTES = {CHECKSUM_BYTES}, {UNDO_HEAD_BYTES_MAX}\n{BODY}"
+    )
 }
 
 /// Whether `FUNCTION LIST … WITHCODE` shows exactly our code.

@@ -23,13 +23,11 @@ use redis::Value;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::codec::CHECKSUM_BYTES;
-use crate::codec::undo::UNDO_HEAD_BYTES_MAX;
 use crate::connection::{FastTier, Shared};
 use crate::error::{Effect, FastError, FastErrorKind};
 use crate::head::Head;
 use crate::keys::{Buckets, Keys};
-use crate::plan::{Plan, Writer};
+use crate::plan::Plan;
 use crate::working_set::{READ_ATTEMPTS_MAX, moved_on};
 
 /// Reads in one call: Redis serves nobody else while it runs, some 300 µs with so many. More of them gain nothing, since
@@ -50,6 +48,8 @@ pub(crate) enum Wanted {
     AccountEverywhere(Address),
     /// The height of a transaction, and what stands at that height.
     Place(TransactionId),
+    /// The id of the block at a height, and its body's checksum.
+    IdAt(Height),
     /// What stands at a height: the block's id, the beginning of its undo record, its body's checksum.
     BlockAt(Height),
     /// The first byte of a body: whether it is kept.
@@ -60,19 +60,13 @@ impl Wanted {
     fn answers(self) -> usize {
         match self {
             Self::Account(_) | Self::HasBody(_) => 1,
+            Self::IdAt(_) => 2,
             Self::AccountEverywhere(_) | Self::BlockAt(_) => 3,
             Self::Place(_) => 4,
         }
     }
 
     fn plan(self, reads: &mut Plan, keys: &Keys, buckets: &Buckets) {
-        // What the function `stands` is told.
-        let ends = |words: &mut Writer<'_>| {
-            words.word(keys.undo_records().as_bytes());
-            words.word((UNDO_HEAD_BYTES_MAX - 1).to_string().as_bytes());
-            words.word(keys.bodies().as_bytes());
-            words.word(format!("-{CHECKSUM_BYTES}").as_bytes());
-        };
         // A key that two reads name is named twice: that is cheaper than to look.
         let account = |reads: &mut Plan, address: Address| {
             let bucket = keys.account_bucket_name(buckets.of_account(address));
@@ -87,16 +81,10 @@ impl Wanted {
             }
             Self::Place(id) => {
                 let bucket = keys.transaction_bucket_name(buckets.of_transaction(id));
-                reads.once("LOCATE", format_args!("{bucket}"), |words| {
-                    words.word(&id.0.to_be_bytes());
-                    words.word(keys.heights().as_bytes());
-                    ends(words);
-                });
+                reads.once("LOCATE", format_args!("{bucket}"), |words| words.word(&id.0.to_be_bytes()));
             }
-            Self::BlockAt(height) => reads.once("STANDS", format_args!("{}", keys.heights()), |words| {
-                words.word(height.to_string().as_bytes());
-                ends(words);
-            }),
+            Self::IdAt(height) => reads.read("ID", keys.heights(), height),
+            Self::BlockAt(height) => reads.read("STANDS", keys.heights(), height),
             Self::HasBody(id) => reads.read("GETRANGE", keys.block(id), (0, 0)),
         }
     }

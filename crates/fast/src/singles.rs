@@ -168,10 +168,10 @@ impl FastTier {
     /// Not ready, stale, unavailable, corrupt.
     pub async fn in_chain(&self, id: BlockId, height: Height) -> Result<At<InChain<BodySum>>, FastError> {
         let doing = "look a block up";
-        let mut found = self.read_shared(doing, Wanted::BlockAt(height)).await?;
-        let (at, there) = (found.head.point(), Standing::of(&mut found, doing)?);
-        let value = match self.has(at, id, height, there.indexed.as_deref())? {
-            InChain::Yes(()) => there.sum.map_or(InChain::NotKept, InChain::Yes),
+        let mut found = self.read_shared(doing, Wanted::IdAt(height)).await?;
+        let (at, indexed, sum) = (found.head.point(), found.next(doing)?, found.next(doing)?);
+        let value = match self.has(at, id, height, indexed.as_deref())? {
+            InChain::Yes(()) => sum_of(sum).map_or(InChain::NotKept, InChain::Yes),
             InChain::No => InChain::No,
             InChain::NotKept => InChain::NotKept,
         };
@@ -351,8 +351,13 @@ struct Standing {
 impl Standing {
     fn of(found: &mut Found, doing: &str) -> Result<Self, FastError> {
         let (indexed, undo, sum) = (found.next(doing)?, found.next(doing)?, found.next(doing)?);
-        Ok(Self { indexed, undo, sum: sum.and_then(|sum| BodySum::of_bytes(&sum)) })
+        Ok(Self { indexed, undo, sum: sum_of(sum) })
     }
+}
+
+/// `None`: there is no body.
+fn sum_of(end: Option<Vec<u8>>) -> Option<BodySum> {
+    BodySum::of_bytes(&end?)
 }
 
 /// A body that is not there although the index says so: it was trimmed in between; unless nothing has happened in between.
