@@ -216,40 +216,37 @@ local function clean(keys, args)
   return { 'OK' }
 end
 
--- Reads of a plan that depend on what they find, so that keys cannot name all of it: other names begin as meta's does.
--- Each answers several values, all of them false where no block is kept, or the chain has no such transaction.
-local READS
-
--- What all names begin with.
-local function beginning(keys)
-  return keys[META]:sub(1, -#'meta' - 1)
+-- A block's id at a height, the beginning of its undo record, and the end of its body, its checksum; nil where no block is
+-- kept. `names`: what all names of keys begin with.
+local function standing(names, heights, height)
+  local id = redis.call('HGET', heights, height)
+  if not id then return nil end
+  local undo = redis.call('GETRANGE', names .. 'u:' .. height, 0, UNDO_HEAD_BYTES - 1)
+  return id, undo, redis.call('GETRANGE', names .. 'b:' .. id, -SUM_BYTES, -1)
 end
 
--- The end of a body, its checksum.
-local function sum(keys, id)
-  return redis.call('GETRANGE', beginning(keys) .. 'b:' .. id, -SUM_BYTES, -1)
-end
-
-READS = {
-  -- A block's id and its body's checksum. key: the heights. args: height.
-  ID = function(keys, key, args, at)
-    local id = redis.call('HGET', key, args[at])
-    if not id then return { false, false } end
-    return { id, sum(keys, id) }
-  end,
-  -- The same, and between them the beginning of the block's undo record.
-  STANDS = function(keys, key, args, at)
-    local height = args[at]
+-- Reads of a plan that depend on what they find, so that keys cannot name all of it. Each answers several values, all of
+-- them false where no block is kept, or the chain has no such transaction.
+local READS = {
+  -- A block's id and its body's checksum. key: the heights. word: height.
+  ID = function(names, key, height)
     local id = redis.call('HGET', key, height)
-    if not id then return { false, false, false } end
-    local undo = redis.call('GETRANGE', beginning(keys) .. 'u:' .. height, 0, UNDO_HEAD_BYTES - 1)
-    return { id, undo, sum(keys, id) }
+    if not id then return { false, false } end
+    return { id, redis.call('GETRANGE', names .. 'b:' .. id, -SUM_BYTES, -1) }
   end,
-  -- A transaction's height, and what stands there. key: its bucket. args: its id.
-  LOCATE = function(keys, key, args, at)
-    local height = redis.call('HGET', key, args[at])
+  -- See `standing`. key: the heights. word: height.
+  STANDS = function(names, key, height)
+    local id, undo, sum = standing(names, key, height)
+    if not id then return { false, false, false } end
+    return { id, undo, sum }
+  end,
+  -- A transaction's height, and what stands there. key: its bucket. word: its id.
+  LOCATE = function(names, key, transaction)
+    local height = redis.call('HGET', key, transaction)
     if not height then return { false, false, false, false } end
-    return { height, unpack(READS.STANDS(keys, beginning(keys) .. 'heights', { height }, 1)) }
+    local id, undo, sum = standing(names, names .. 'heights', height)
+    if not id then return { height, false, false, false } end
+    return { height, id, undo, sum }
   end,
 }
 
@@ -258,11 +255,12 @@ READS = {
 -- it while its memory is full.)
 local function read(keys, args)
   local answers = { redis.call('HGETALL', keys[META]) }
+  local names = keys[META]:sub(1, -#'meta' - 1)
   local at = 1
   while at <= #args do
     local name, key, count = args[at], keys[tonumber(args[at + 1])], tonumber(args[at + 2])
     if READS[name] then
-      for _, answer in ipairs(READS[name](keys, key, args, at + 3)) do answers[#answers + 1] = answer end
+      for _, answer in ipairs(READS[name](names, key, args[at + 3])) do answers[#answers + 1] = answer end
     else
       answers[#answers + 1] = redis.call(name, key, unpack(args, at + 3, at + 2 + count))
     end

@@ -328,6 +328,27 @@ pub(crate) fn ago(since_unix_ms: u64) -> String {
 /// Beats that fail for one reason are told this often.
 const TOLD_AGAIN: Duration = Duration::from_secs(30);
 
+/// What was complained of last, and when.
+#[derive(Default)]
+struct Complaints(Option<(String, Instant)>);
+
+impl Complaints {
+    /// Whether to tell of it: another failure than before, the same again after a while, or the first one after a success.
+    fn are_news(&mut self, failure: Option<&FastError>, now: Instant) -> bool {
+        let Some(why) = failure.map(ToString::to_string) else {
+            self.0 = None;
+            return false;
+        };
+        let is_told =
+            |(before, at): &(String, Instant)| *before == why && now.duration_since(*at) < TOLD_AGAIN;
+        let is_news = !self.0.as_ref().is_some_and(is_told);
+        if is_news {
+            self.0 = Some((why, now));
+        }
+        is_news
+    }
+}
+
 /// Shows that we live, until it is dropped.
 pub(crate) struct Heartbeat {
     task: tokio::task::JoinHandle<()>,
@@ -348,17 +369,16 @@ impl Heartbeat {
             // Five beats within the time after which a successor may take over: four may be late.
             let mut ticks = tokio::time::interval(takeover_after / 5);
             ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-            let mut told: Option<(String, Instant)> = None;
+            let mut complaints = Complaints::default();
             loop {
                 ticks.tick().await;
                 let beat = fast.heartbeat(epoch).await;
                 pulse.beat(beat.as_ref().err());
+                let is_news = complaints.are_news(beat.as_ref().err(), Instant::now());
                 if let Err(error) = beat {
                     // The loop asks what became of Redis; an absent server is waited for by whoever needs it.
-                    let why = error.to_string();
-                    if told.as_ref().is_none_or(|(before, at)| *before != why || at.elapsed() >= TOLD_AGAIN) {
+                    if is_news {
                         tracing::warn!(%error, "no heartbeat");
-                        told = Some((why, Instant::now()));
                     }
                     if error.kind() == FastErrorKind::Fenced {
                         hold_again(&fast, epoch, &holder).await;
@@ -431,5 +451,28 @@ async fn hold_again(fast: &FastTier, epoch: u64, holder: &Holder) {
 impl Drop for Heartbeat {
     fn drop(&mut self) {
         self.end();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_that_lasts_is_told_now_and_then_and_a_new_one_at_once() {
+        let failure = |doing: &str| FastError::Corrupt { key: doing.to_owned(), detail: "x".to_owned() };
+        let (one, other) = (failure("one"), failure("other"));
+        let mut complaints = Complaints::default();
+        let begin = Instant::now();
+        let mut told = |failure: Option<&FastError>, second: u64| {
+            complaints.are_news(failure, begin + Duration::from_secs(second))
+        };
+        assert!(told(Some(&one), 0));
+        assert!(!told(Some(&one), 1) && !told(Some(&one), 29));
+        assert!(told(Some(&one), 30) && !told(Some(&one), 31));
+        assert!(told(Some(&other), 32));
+        // It went well in between: the same again is another time.
+        assert!(!told(None, 33));
+        assert!(told(Some(&other), 34));
     }
 }

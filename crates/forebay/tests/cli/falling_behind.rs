@@ -102,6 +102,11 @@ fn with_keep_the_node_ends_with_its_own_code_and_the_next_start_drains() {
     until("Redis is gone", || !is_alive(redis));
     let shown = place.run(&["status"]).with_code(0).stdout;
     assert!(shown.contains("the next start drains what its files have and PostgreSQL lacks"), "{shown}");
+    // Redis has it in its files, so nobody says that the chain does not.
+    place
+        .run(&["block", "--height", "36"])
+        .with_code(1)
+        .says("PostgreSQL, which alone was asked, has no block at height 36");
     let silence = place.run(&["status", "--json"]).with_code(0).json()["redisSilence"].clone();
     assert!(silence.as_str().is_some_and(|silence| silence.starts_with("not running; ")), "{silence}");
     place.start_node().end(Signal::TERM).with_code(0).says("stopped at height 36");
