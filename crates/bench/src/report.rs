@@ -141,7 +141,7 @@ pub(crate) fn line(row: &Row) -> String {
         row.unit
     );
     if let (Some(control), Some(figure), Some(ratio)) = (row.control, row.control_figure, row.ratio) {
-        text.push_str(&format!("; {control}: {}; ratio {ratio:.2}", number(figure)));
+        text.push_str(&format!("; {control}: {} {}; ratio {ratio:.2}", number(figure), row.unit));
     }
     text
 }

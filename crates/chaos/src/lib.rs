@@ -10,6 +10,7 @@ mod faults;
 mod feed;
 mod history;
 pub mod kind;
+pub mod left_behind;
 mod load;
 mod node;
 pub mod plan;

@@ -10,6 +10,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::SystemTime;
 
 use forebay_chaos::kind::FaultKind;
+use forebay_chaos::left_behind::end_runs_left_behind;
 use forebay_chaos::plan::{Cycle, Plan};
 use forebay_chaos::report::Report;
 use forebay_chaos::supervisor::{RunOptions, run};
@@ -55,7 +56,7 @@ impl Slice {
             redis: self.redis,
             hold: None,
             node: program(),
-            directory: PathBuf::from(format!("/tmp/forebay-chaos-test-{}-{}", self.seed, std::process::id())),
+            directory: PathBuf::from(format!("{PLACE}/{PREFIX}{}-{}", self.seed, std::process::id())),
             keep: false,
             blocks_per_second: 150,
             sabotage: false,
@@ -63,7 +64,12 @@ impl Slice {
     }
 }
 
+/// Where the runs' directories are. Short: sockets lie below it.
+const PLACE: &str = "/tmp";
+const PREFIX: &str = "forebay-chaos-test-";
+
 async fn held(options: &RunOptions) -> Report {
+    end_runs_left_behind(Path::new(PLACE), PREFIX).unwrap();
     run(options, &AtomicBool::new(false)).await
 }
 

@@ -49,15 +49,15 @@ pub(super) fn mount(root: &Path) -> anyhow::Result<()> {
         let output =
             Command::new("mount").args(["-t", "tmpfs", "-o", size, "tmpfs"]).arg(&directory).output()?;
         if !output.status.success() {
-            unmount(root);
+            unmount_all(root);
             bail!("mount: {}", String::from_utf8_lossy(&output.stderr).trim());
         }
     }
     Ok(())
 }
 
-/// Those that are mounted.
-fn unmount(root: &Path) {
+/// Gives those back that are mounted below the directory of a run.
+pub(crate) fn unmount_all(root: &Path) {
     for (disk, _) in DISKS {
         // Complaints about one that is not are of no use.
         let _ = Command::new("umount").arg("-l").arg(disk.directory(root)).stderr(Stdio::null()).status();
@@ -107,6 +107,6 @@ impl Servers {
                 let _ = copy_tree(&directory, &directory.with_extension("kept"));
             }
         }
-        unmount(&self.root);
+        unmount_all(&self.root);
     }
 }

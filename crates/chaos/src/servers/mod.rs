@@ -18,6 +18,7 @@ use forebay_testkit::proxy::{Endpoint, Proxy};
 use tokio_postgres::{Client, Config, NoTls};
 
 pub use disks::Disk;
+pub(crate) use disks::unmount_all;
 
 /// One of the two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -38,6 +38,8 @@ pub async fn run(context: &Context, args: BenchArgs) -> anyhow::Result<i32> {
         measure(options, tell, async move { signals.asked().await }).await.map_err(|error| match error {
             BenchError::Interrupted => interrupted("while measuring"),
             BenchError::Servers(error) => anyhow::Error::from(error).context("the benchmark's servers"),
+            // Its directory, mostly.
+            BenchError::Io { .. } => Told::configuration(&error, error.remedy()).into(),
             other => Told::refused("bench", &other, other.remedy()).into(),
         })?;
     drop(held);

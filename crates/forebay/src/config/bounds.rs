@@ -58,8 +58,8 @@ pub(super) fn problems(settings: &Settings) -> Vec<Problem> {
     if settings.postgres_admin_url.is_some() && settings.postgres_url.is_none() {
         wrong("postgres_admin_url is given without postgres_url", "Give postgres_url too.");
     }
-    if settings.data_dir.as_os_str().is_empty() {
-        wrong("data_dir is empty", "Name a directory, or leave the setting out for its default.");
+    if settings.data_dir.to_string_lossy().trim().is_empty() {
+        wrong("data_dir is empty or blank", "Name a directory, or leave the setting out for its default.");
     }
     let prefix = settings.postgres_prefix.len();
     if prefix == 0 || prefix > PREFIX_BYTES_MAX {

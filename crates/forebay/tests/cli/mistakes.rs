@@ -110,6 +110,9 @@ fn a_benchmark_of_nothing_is_refused_before_it_measures() {
     }
     let nowhere = place.data_dir().join("nowhere/report.html");
     place.run(&["bench", "accept", "--report", nowhere.to_str().unwrap()]).says("nowhere");
+    let servers = place.data_dir().join("nowhere/servers");
+    let arguments = ["bench", "accept", "--quick", "--dir", servers.to_str().unwrap()];
+    place.run(&arguments).with_code(3).says("nowhere/servers").says("Choose another directory with --dir");
     assert!(!place.data_dir().exists());
 }
 

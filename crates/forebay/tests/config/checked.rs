@@ -133,6 +133,7 @@ fn the_check_and_a_start_refuse_the_same_values() {
         ("drain_seconds = 9223372036854775807", "drain_seconds"),
         ("write_log_files_max = 0", "write_log_files_max must be above 0"),
         ("postgres_prefix = \"\"", "postgres_prefix"),
+        ("data_dir = \" \"", "data_dir is empty or blank"),
         ("redis_url = \"host:6379\"\npostgres_url = \"host=/nowhere\"", "redis_url cannot be read"),
         ("redis_url = \"redis://host\"\npostgres_url = \"nonsense\"", "postgres_url cannot be read"),
         ("[limits]\nblocks_kept = 4294967295", "limits.blocks_kept is 4294967295"),
