@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
 use curve25519_dalek::constants::{ED25519_BASEPOINT_POINT, EIGHT_TORSION};
 use curve25519_dalek::edwards::EdwardsPoint;
@@ -24,7 +25,25 @@ fn verdict(key: [u8; 32], message: [u8; 32], signature: [u8; 64], what: &str) ->
     let checker = Checker::default();
     assert_eq!(checker.verify(&check), expected, "{what}, first through a cache");
     assert_eq!(checker.verify(&check), expected, "{what}, again through a cache");
+    // Among good ones, some of which share arithmetic with it.
+    for at in [0, 3, 9] {
+        let mut checks = good_checks().to_vec();
+        checks.insert(at, check);
+        let first_bad = if expected { Ok(()) } else { Err(at) };
+        assert_eq!(checker.verify_all(&checks), first_bad, "{what}, at {at} among good ones");
+    }
     expected
+}
+
+fn good_checks() -> &'static [SignatureCheck] {
+    static GOOD: OnceLock<Vec<SignatureCheck>> = OnceLock::new();
+    GOOD.get_or_init(|| {
+        let good = |n| {
+            let (pair, message) = (KeyPair::from_seed(&bytes("good", n)), Hash(bytes("good message", n)));
+            SignatureCheck { key: pair.public_key(), message, signature: pair.sign(&message) }
+        };
+        (0..9).map(good).collect()
+    })
 }
 
 /// A small random-looking message or secret.
