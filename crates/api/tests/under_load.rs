@@ -352,8 +352,11 @@ async fn a_block_that_was_taken_back_is_not_answered_though_postgres_has_it() {
         let (status, body) = served.json(path).await;
         assert_eq!((status, &body["error"]), (200, &Value::from("Block not found")), "{path}: {body}");
     }
-    let v1 = format!("/v1/blocks/{}", chain.blocks[29].id);
-    assert_eq!(served.json(&v1).await.0, 404);
+    for v1 in [chain.blocks[29].id.to_string(), "?height=31".to_owned(), "?height=30".to_owned()] {
+        let path = format!("/v1/blocks/{v1}").replace("/?", "?");
+        assert_eq!(served.json(&path).await.0, 404, "{path}");
+    }
+    assert_eq!(served.json("/v1/blocks?height=29").await.0, 200);
     admin.batch_execute("rollback").await.unwrap();
     node.settle().await;
     node.apply_all(&chain.blocks[28..30]).await;

@@ -88,6 +88,11 @@ async fn blocks_come_and_go_in_json_and_bytes_and_a_repeated_request_does_nothin
     assert!(again["blocks"].as_array().unwrap().iter().all(|one| one["known"] == true), "{again}");
     assert_eq!(again["acceptedHeight"], 41);
 
+    // A word that was mistyped must not become a take-back of one block.
+    let (status, body) = writing.take("/v1/blocks/tip?cuont=3").await;
+    assert_eq!(status, 400, "{body}");
+    assert!(body.to_string().contains("cuont"), "{body}");
+
     let tip = blocks[39].id;
     let path = format!("/v1/blocks/tip?count=10&tip={tip}&wait=durable");
     let (status, body) = writing.take(&path).await;

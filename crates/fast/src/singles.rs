@@ -200,20 +200,24 @@ impl FastTier {
     /// Not ready, stale, unavailable, corrupt.
     pub async fn block_at(&self, height: Height) -> Result<At<Option<Block>>, FastError> {
         let At { at, value } = self.find_block_at(height).await?;
-        Ok(At { at, value: value.map(|kept| kept.block) })
+        Ok(At { at, value: value.found().map(|kept| kept.block) })
     }
 
-    /// The same, with the number of transactions before it.
+    /// The same, with the number of transactions before it, and told apart: a height above the tip, which PostgreSQL may
+    /// still have a block for, and one whose block is not kept.
     ///
     /// # Errors
     /// Not ready, stale, unavailable, corrupt.
-    pub async fn find_block_at(&self, height: Height) -> Result<At<Option<KeptBlock>>, FastError> {
+    pub async fn find_block_at(&self, height: Height) -> Result<At<InChain<KeptBlock>>, FastError> {
         let doing = "read a block by height";
         let mut missing = Missing::default();
         for _ in 0..READ_ATTEMPTS_MAX {
             let mut found = self.read_shared(doing, Wanted::BlockAt(height)).await?;
             let (at, there) = (found.head.point(), Standing::of(&mut found, doing)?);
-            let Some(indexed) = &there.indexed else { return Ok(At { at, value: None }) };
+            let Some(indexed) = &there.indexed else {
+                let value = if height > at.height { InChain::No } else { InChain::NotKept };
+                return Ok(At { at, value });
+            };
             let id = self.indexed_id(height, indexed)?;
             let body = self.body(doing, id, there.sum).await?;
             if let Some(body) = body.filter(|body| body.height() == height) {
@@ -221,7 +225,7 @@ impl FastTier {
                 let undo = there.undo.as_deref();
                 let transactions_before = before(&found.head, id, block.transactions.len(), undo);
                 let kept = KeptBlock { block, transactions_before, sum: body.sum() };
-                return Ok(At { at, value: Some(kept) });
+                return Ok(At { at, value: InChain::Yes(kept) });
             }
             missing.again_at(at).map_err(|()| self.no_body(id, height))?;
         }

@@ -36,6 +36,7 @@ impl Chain {
             let profile = profile.ok_or_else(|| no_network(&settings.data_dir))?;
             let file = settings.genesis.as_deref().ok_or_else(|| no_genesis(&profile))?;
             let genesis = load_genesis(file, &profile)?;
+            check_nethash(&profile, &genesis, file)?;
             return Ok(Self { profile: Arc::new(profile), genesis: Arc::new(genesis) });
         };
         if let Some(given) = profile
@@ -80,6 +81,15 @@ impl Chain {
         let Some(text) = read_if_there(&files.profile)? else { return Ok(None) };
         let damaged = || format!("reading what the data directory remembers, {}", files.profile.display());
         let profile = NetworkProfile::from_toml(&text).with_context(damaged)?;
+        if !files.genesis.exists() {
+            let message = format!(
+                "{} is missing, and the data directory remembers the network \"{}\"",
+                files.genesis.display(),
+                profile.name
+            );
+            let remedy = "Copy the genesis block of this network there, as the reference node's JSON.";
+            return Err(Told::configuration(message, remedy).into());
+        }
         let genesis = load_genesis(&files.genesis, &profile)?;
         Ok(Some(Self { profile: Arc::new(profile), genesis: Arc::new(genesis) }))
     }
@@ -153,6 +163,23 @@ fn load_genesis(file: &Path, profile: &NetworkProfile) -> anyhow::Result<Block> 
         return Err(Told::configuration(message, remedy).into());
     }
     Ok(block)
+}
+
+/// What a data directory will remember for good is not another network's first block.
+fn check_nethash(profile: &NetworkProfile, genesis: &Block, file: &Path) -> Result<(), Told> {
+    let Some(nethash) = profile.nethash().filter(|nethash| *nethash != genesis.payload_hash) else {
+        return Ok(());
+    };
+    let message = format!(
+        "{} is not the genesis block of \"{}\": its payload hash is {}, and this network's is {nethash}",
+        file.display(),
+        profile.name,
+        genesis.payload_hash
+    );
+    Err(Told::configuration(
+        message,
+        "Give this network's genesis block; for a network of your own write a profile with a name of its own (--network FILE).",
+    ))
 }
 
 fn no_network(data_dir: &Path) -> Told {

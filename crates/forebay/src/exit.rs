@@ -50,7 +50,7 @@ Exit codes:
     8  the node stopped because PostgreSQL is too far behind
     9  Redis would need more memory than there is (--accept-low-memory)
    70  a defect of this program: please report it
-  130  interrupted by Ctrl-C (143: by SIGTERM) before the work was done";
+  130  interrupted by Ctrl-C (143: by SIGTERM, 129: by SIGHUP) before the work was done";
 
 /// A failure that is this program's own to tell: what is wrong, and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -166,6 +166,11 @@ impl Verdict {
         }
         if cause.is::<ProfileError>() {
             return Some(Self::new(Exit::Configuration, "network-profile", "Correct the network profile."));
+        }
+        if let Some(error) = cause.downcast_ref::<io::Error>()
+            && error.kind() == io::ErrorKind::InvalidData
+        {
+            return Some(Self::new(Exit::Configuration, "file", "Write the file as text in UTF-8."));
         }
         if cause.is::<io::Error>() {
             let remedy = "Check the path, its permissions and the free space of its volume.";

@@ -110,8 +110,21 @@ impl Home {
     }
 
     /// Whether private servers were ever started here.
-    pub fn has_private_data(&self) -> bool {
-        self.data_dir().join("postgres/data/PG_VERSION").exists()
+    ///
+    /// # Errors
+    /// Configuration: this user may not look into the data directory.
+    pub fn has_private_data(&self) -> anyhow::Result<bool> {
+        let data = self.data_dir().join("postgres/data");
+        match std::fs::read_dir(&data) {
+            // Files without a version are for the servers to refuse.
+            Ok(mut entries) => Ok(entries.next().is_some()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+            Err(error) => {
+                let remedy = "Run this as root, or as the user that the node runs as.";
+                let message = format!("{} cannot be looked into: {error}", data.display());
+                Err(Told::configuration(message, remedy).into())
+            }
+        }
     }
 
     /// The private servers; starts nothing.

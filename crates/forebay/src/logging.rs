@@ -89,6 +89,8 @@ fn usual(common: &Common, command: &Command) -> String {
         // It holds PostgreSQL still with a lock, so some attempts fail as they should, between its results.
         ours.push("forebay_store::syncer=error".to_owned());
     }
+    // The pool of sessions warns of each that PostgreSQL ends, at every stop; who asks for one hears what is wrong.
+    ours.push("deadpool=error".to_owned());
     let others = if common.quiet { "error" } else { "warn" };
     format!("{others},{}", ours.join(","))
 }

@@ -130,7 +130,7 @@ impl Reads {
                 (fast, Postgres::OfNode { servers: Box::new(servers), names: home.names() }, in_use)
             }
             Brought::Private => {
-                if !home.has_private_data() {
+                if !home.has_private_data()? {
                     return Err(nothing_here(home.data_dir()).into());
                 }
                 let servers = home.private_servers().await?;
@@ -445,6 +445,13 @@ async fn within<T>(server: &str, limit: Duration, work: impl Future<Output = T>)
 }
 
 fn nothing_here(data_dir: &Path) -> Told {
+    if data_dir.join("redis/appendonlydir").exists() {
+        return Told::configuration(
+            format!("{} has Redis' files and none of PostgreSQL's, which are the chain", data_dir.display()),
+            "Put the directory `postgres` back there, or a backup (`forebay restore-backup`): a start without it begins with the \
+             genesis block, and gives up what Redis has.",
+        );
+    }
     Told::configuration(
         format!("{} has no chain yet", data_dir.display()),
         "Start `forebay run` or `forebay replay` on it first, or choose another --data-dir.",

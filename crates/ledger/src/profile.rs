@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{Address, Height, TransactionId};
-use crate::keys::PublicKey;
+use crate::keys::{Hash, PublicKey};
 
 /// The rules of one network. Read from TOML; unknown keys are errors.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -140,7 +140,21 @@ pub const BUILT_IN: [(&str, &str); 3] = [
     ("rise-devnet", include_str!("../profiles/rise-devnet.toml")),
 ];
 
+/// What names the public networks, by the profile's name: the payload hash of their genesis block, which the nodes' and
+/// wallets' configurations call nethash.
+const NETHASHES: [(&str, &str); 2] = [
+    ("rise-mainnet", "cd8171332c012514864edd8eb6f68fc3ea6cb2afbaf21c56e12751022684cea5"),
+    ("rise-testnet", "e90d39ac200c495b97deb6d9700745177c7fc4aa80a404108ec820cbeced054c"),
+];
+
 impl NetworkProfile {
+    /// The payload hash that the genesis block of this network has; `None`: any, as in a private network.
+    #[must_use]
+    pub fn nethash(&self) -> Option<Hash> {
+        let (_, text) = NETHASHES.iter().find(|(name, _)| *name == self.name)?;
+        text.parse().ok()
+    }
+
     /// One of [`BUILT_IN`] by its name.
     ///
     /// # Errors
@@ -407,6 +421,14 @@ mod tests {
             assert_eq!(profile.name, name);
             assert_eq!(NetworkProfile::from_toml(&profile.to_toml().unwrap()).unwrap(), profile);
         }
+    }
+
+    #[test]
+    fn the_public_networks_are_named_by_their_genesis_blocks() {
+        for (name, text) in NETHASHES {
+            assert_eq!(NetworkProfile::built_in(name).unwrap().nethash().unwrap().to_string(), text);
+        }
+        assert_eq!(NetworkProfile::built_in("rise-devnet").unwrap().nethash(), None);
     }
 
     #[test]

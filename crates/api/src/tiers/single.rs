@@ -203,10 +203,14 @@ impl Tiers {
         wait: Option<Height>,
     ) -> Result<Read<Option<NumberedBlock>>, ApiError> {
         match self.ask_fast(wait, |fast| async move { fast.find_block_at(height).await }).await? {
-            Ok(Read { tier, height, value: Some(kept) }) => {
+            Ok(Read { tier, height, value: InChain::Yes(kept) }) => {
                 Ok(Read { tier, height, value: Some(self.numbered(kept).await?) })
             }
-            _ => self.slow_block(BlockKey::Height(height), wait).await,
+            // PostgreSQL may still have one there that was taken back.
+            Ok(Read { tier, height, value: InChain::No }) => Ok(Read { tier, height, value: None }),
+            Ok(Read { value: InChain::NotKept, .. }) | Err(_) => {
+                self.slow_block(BlockKey::Height(height), wait).await
+            }
         }
     }
 

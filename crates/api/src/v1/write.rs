@@ -29,7 +29,7 @@ const WAIT: Parameter = Parameter::optional(
     Kind::OneOf(&["durable"]),
     "Answer when PostgreSQL has it, or after the longest wait",
 );
-const GIVE: Schema = Schema { parameters: &[WAIT], closed: false };
+const GIVE: Schema = Schema { parameters: &[WAIT], closed: true };
 const TAKE: Schema = Schema {
     parameters: &[
         Parameter::optional("count", Kind::Integer(Some(1), Some(1_000_000)), "How many blocks; 1"),
@@ -40,7 +40,7 @@ const TAKE: Schema = Schema {
         ),
         WAIT,
     ],
-    closed: false,
+    closed: true,
 };
 /// Many blocks in one body, each with its length in four bytes in front.
 const BYTES: &str = "application/octet-stream";

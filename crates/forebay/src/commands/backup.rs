@@ -24,6 +24,7 @@ pub async fn save(context: &Context, args: BackupArgs) -> anyhow::Result<i32> {
         let message = format!("{} is there already", args.file.display());
         return Err(Told::refused("backup", message, "Choose another name, or give --force.").into());
     }
+    check_place(&args.file)?;
     let reads = Reads::open(&context.home, Look::Slow, &context.screen, &context.signals).await?;
     let outcome = async {
         let config = match &context.home.brought {
@@ -56,6 +57,17 @@ pub async fn save(context: &Context, args: BackupArgs) -> anyhow::Result<i32> {
         )
     })?;
     Ok(Exit::Success as i32)
+}
+
+/// That the file can be made there is known before anything is started.
+fn check_place(file: &Path) -> Result<(), Told> {
+    let directory = file.parent().filter(|directory| !directory.as_os_str().is_empty());
+    let directory = directory.unwrap_or_else(|| Path::new("."));
+    if directory.is_dir() {
+        return Ok(());
+    }
+    let message = format!("{} cannot be written: {} is no directory", file.display(), directory.display());
+    Err(Told::configuration(message, "Make the directory first, or name another file."))
 }
 
 fn gone() -> Told {

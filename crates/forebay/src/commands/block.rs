@@ -1,5 +1,6 @@
 //! `forebay block ID|HEIGHT`.
 
+use forebay_fast::InChain;
 use forebay_ledger::block::Block;
 use forebay_ledger::ids::{BlockId, Height};
 use forebay_ledger::json::block_to_value;
@@ -34,26 +35,28 @@ async fn find(reads: &Reads, args: &BlockArgs) -> anyhow::Result<(Block, Answere
     let wanted = wanted(reads, args).await?;
     let fast = reads
         .fast(async |fast| match wanted {
-            Wanted::Height(height) => fast.block_at(height).await,
-            Wanted::Id(id) => fast.block(id).await,
+            Wanted::Height(height) => fast.find_block_at(height).await,
+            Wanted::Id(id) => fast.find_block(id).await,
         })
         .await?;
-    if let Some(block) = fast.and_then(|found| found.value) {
-        return Ok((block, Answered::Fast));
+    let unknown = || {
+        Told::unknown(match wanted {
+            Wanted::Height(height) => format!("{} has no block at height {height}", reads.who_was_asked()),
+            Wanted::Id(id) => format!("{} has no block with id {id}", reads.who_was_asked()),
+        })
+    };
+    match fast.map(|found| found.value) {
+        Some(InChain::Yes(kept)) => return Ok((kept.block, Answered::Fast)),
+        // PostgreSQL may still have one that was taken back.
+        Some(InChain::No) => return Err(unknown().into()),
+        Some(InChain::NotKept) | None => {}
     }
     let reader = reads.slow().await?;
     let found = match wanted {
         Wanted::Height(height) => reader.reads().block_by_height(height).await?,
         Wanted::Id(id) => reader.reads().block_by_id(id).await?,
     };
-    match found {
-        Some(block) => Ok((block, Answered::Slow)),
-        None => Err(Told::unknown(match wanted {
-            Wanted::Height(height) => format!("{} has no block at height {height}", reads.who_was_asked()),
-            Wanted::Id(id) => format!("{} has no block with id {id}", reads.who_was_asked()),
-        })
-        .into()),
-    }
+    Ok((found.ok_or_else(unknown)?, Answered::Slow))
 }
 
 /// A number up to the tip's height is a height, any other an id.

@@ -36,7 +36,7 @@ pub async fn run(context: &Context, args: MemoryArgs) -> anyhow::Result<i32> {
 pub async fn planned(context: &Context, horizon_days: u32, measuring: bool) -> anyhow::Result<MemoryPlan> {
     let home = &context.home;
     let chain = Chain::load(&home.settings)?;
-    if matches!(home.brought, Brought::Private) && !home.has_private_data() {
+    if matches!(home.brought, Brought::Private) && !home.has_private_data()? {
         if measuring {
             measure_alone(context, &chain, None).await?;
         }

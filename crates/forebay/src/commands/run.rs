@@ -87,7 +87,7 @@ pub async fn run(context: &Context, args: RunArgs) -> anyhow::Result<i32> {
     // then, before anybody kills the process.
     let mut progress = session.node.watch();
     tokio::select! {
-        () = answered => {}
+        () = screen.while_long("answering the lines and requests under way", answered) => {}
         Ok(_) = progress.wait_for(|progress| progress.phase == Phase::Restore) => {
             tracing::warn!("Redis is being restored: lines and requests under way are told that the node stops");
         }

@@ -42,18 +42,19 @@ struct Found {
 
 async fn find(reads: &Reads, id: TransactionId) -> anyhow::Result<Found> {
     let fast = reads.fast(async |fast| fast.transaction(id).await).await?;
-    if let Some(found) = fast
-        && let Some(located) = found.value
-        && let Some(FoundTransaction { block: block_id, transaction, .. }) = located.found
-    {
-        let (height, tip) = (located.height, found.at.height);
-        return Ok(Found { transaction, height, block_id, tip, answered: Answered::Fast });
+    let asked = reads.who_was_asked();
+    let unknown = || Told::unknown(format!("{asked} has no transaction {id}"));
+    if let Some(found) = fast {
+        // Redis knows the ids of all; PostgreSQL may still have one whose block was taken back.
+        let located = found.value.ok_or_else(unknown)?;
+        if let Some(FoundTransaction { block: block_id, transaction, .. }) = located.found {
+            let (height, tip) = (located.height, found.at.height);
+            return Ok(Found { transaction, height, block_id, tip, answered: Answered::Fast });
+        }
     }
     let mut reader = reads.slow().await?;
     let snapshot = reader.snapshot().await?;
-    let asked = reads.who_was_asked();
     let reads = snapshot.reads();
-    let unknown = || Told::unknown(format!("{asked} has no transaction {id}"));
     let (height, transaction) = reads.transaction(id).await?.ok_or_else(unknown)?;
     let block = reads.block_by_height(height).await?.ok_or_else(unknown)?;
     let tip = reads.tip().await?.map_or(height, |tip| tip.height);

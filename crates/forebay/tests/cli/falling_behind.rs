@@ -153,16 +153,16 @@ fn an_order_that_is_moved_away_is_none_and_the_next_start_drains() {
     place.run(&["verify", "--deep"]).with_code(0);
 }
 
-#[test]
-fn one_signal_ends_a_replay_whose_postgres_is_gone_within_the_drain_time() {
+/// A replay of 60 blocks whose PostgreSQL went away after the 30th, asked to end by SIGTERM when all is accepted.
+/// Returns its summary. PostgreSQL comes back after the signal, or when the replay has ended.
+fn asked_to_end_while_postgres_is_away(place: &Place, drain_seconds: &str, comes_back: bool) -> Value {
     use std::io::Write as _;
-    let Some(place) = Place::new() else { return };
     let blocks = place.blocks();
     // The directory knows its network from here on.
     place.replay("first", &blocks[1..2]);
     let mut replay = place
         .command(&["replay", "-", "--json"])
-        .env("FOREBAY_DRAIN_SECONDS", "2")
+        .env("FOREBAY_DRAIN_SECONDS", drain_seconds)
         .stdin(std::process::Stdio::piped())
         .stdout(std::process::Stdio::piped())
         .stderr(std::process::Stdio::piped())
@@ -170,22 +170,41 @@ fn one_signal_ends_a_replay_whose_postgres_is_gone_within_the_drain_time() {
         .unwrap();
     let mut lines = replay.stdin.take().unwrap();
     blocks[1..30].iter().for_each(|block| writeln!(lines, "{block}").unwrap());
-    until("the node is up", || tip(&place) == Some(30));
+    until("the node is up", || tip(place) == Some(30));
     let away = place.postgres_away();
     blocks[30..60].iter().for_each(|block| writeln!(lines, "{block}").unwrap());
     // All is read, and the replay waits for PostgreSQL.
     drop(lines);
-    until("all is accepted", || tip(&place) == Some(60));
+    until("all is accepted", || tip(place) == Some(60));
     let asked = std::time::Instant::now();
     kill_process(Pid::from_raw(i32::try_from(replay.id()).unwrap()).unwrap(), Signal::TERM).unwrap();
+    let away = (!comes_back).then_some(away);
     let output = replay.wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(143), "{}", String::from_utf8_lossy(&output.stderr));
-    assert!(asked.elapsed().as_secs() < 20, "it took {:?}", asked.elapsed());
-    let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(summary["error"]["kind"], "interrupted", "{summary}");
     drop(away);
+    assert_eq!(output.status.code(), Some(143), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(comes_back || asked.elapsed().as_secs() < 20, "it took {:?}", asked.elapsed());
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn a_replay_that_was_asked_to_end_tells_what_the_end_brought_to_postgres() {
+    let Some(place) = Place::new() else { return };
+    let summary = asked_to_end_while_postgres_is_away(&place, "60", true);
+    assert_eq!((&summary["height"], &summary["durableHeight"]), (&json!(60), &json!(60)), "{summary}");
+    assert!(summary["durableTransactionsPerSecond"].is_number(), "{summary}");
+    assert!(summary["seconds"].as_f64() > summary["acceptedSeconds"].as_f64(), "{summary}");
+    assert_eq!(place.run(&["status", "--json"]).with_code(0).json()["slow"]["height"], 60);
+}
+
+#[test]
+fn one_signal_ends_a_replay_whose_postgres_is_gone_within_the_drain_time() {
+    let Some(place) = Place::new() else { return };
+    let summary = asked_to_end_while_postgres_is_away(&place, "2", false);
+    assert_eq!(summary["error"]["kind"], "interrupted", "{summary}");
+    assert_eq!((&summary["height"], &summary["durableHeight"]), (&json!(60), &json!(30)), "{summary}");
+    assert!(summary["durableTransactionsPerSecond"].is_null(), "{summary}");
     // Nothing accepted is lost.
-    let again = place.replay("more", &blocks[60..62]);
+    let again = place.replay("more", &place.blocks()[60..62]);
     assert_eq!((&again["height"], &again["durableHeight"]), (&json!(62), &json!(62)), "{again}");
 }
 

@@ -46,6 +46,14 @@ fn a_data_directory_without_a_network_and_one_with_another_are_told() {
     place.run(&["run", "--network", "rise-devnet"]).with_code(3).says("--genesis");
     place.run(&["run", "--network", "rise-nonet"]).with_code(3).says("rise-mainnet");
     place.run_here(&["status"]).with_code(3).says("no chain yet");
+    let genesis = place.oracle.join("genesis.json").display().to_string();
+    for network in ["rise-mainnet", "rise-testnet"] {
+        place.run(&["config", "check", "--network", network, "--genesis", &genesis]).with_code(3);
+        place
+            .run(&["run", "--network", network, "--genesis", &genesis])
+            .with_code(3)
+            .says("is not the genesis block of");
+    }
     assert!(!place.data_dir().exists(), "a read makes nothing");
     place.run_here(&["replay", "/nowhere/blocks.jsonl"]).with_code(1).says("/nowhere/blocks.jsonl");
     assert!(!place.data_dir().exists(), "a missing file is told before anything starts");
@@ -161,4 +169,29 @@ fn a_benchmark_that_is_interrupted_twice_leaves_nothing() {
     let told = String::from_utf8(ended.stderr).unwrap();
     assert_eq!(ended.status.code(), Some(130), "{told}");
     assert!(!is_alive(server) && !folder.exists() && !report.exists(), "{told}");
+}
+
+#[test]
+fn what_is_missing_of_a_data_directory_is_named() {
+    let Some(place) = Place::new() else { return };
+    place.replay("blocks.jsonl", &place.blocks()[..3]);
+    let file = place.data_dir().join("nowhere/backup");
+    place.run(&["backup", file.to_str().unwrap()]).with_code(3).says("nowhere is no directory");
+
+    let genesis = place.data_dir().join("chain/genesis.json");
+    let kept = genesis.with_extension("kept");
+    std::fs::rename(&genesis, &kept).unwrap();
+    place.run(&["status"]).with_code(3).says("genesis.json is missing").says("Copy the genesis block");
+    std::fs::rename(&kept, &genesis).unwrap();
+
+    let data = place.data_dir().join("postgres/data");
+    std::fs::rename(data.join("PG_VERSION"), data.join("kept")).unwrap();
+    place.run(&["status"]).with_code(3).says("holds no PostgreSQL data");
+    std::fs::rename(data.join("kept"), data.join("PG_VERSION")).unwrap();
+
+    let (postgres, aside) = (place.data_dir().join("postgres"), place.data_dir().join("aside"));
+    std::fs::rename(&postgres, &aside).unwrap();
+    place.run(&["status"]).with_code(3).says("Redis' files and none of PostgreSQL's").says("restore-backup");
+    std::fs::rename(&aside, &postgres).unwrap();
+    place.run(&["account", "1R"]).with_code(1);
 }

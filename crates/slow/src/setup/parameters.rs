@@ -78,8 +78,7 @@ impl ChainParameters {
             return Ok(());
         }
         let message = format!(
-            "the database holds network \"{}\" with genesis block {} and other parameters than network \"{}\" with genesis block {}: \
-             stored {stored:?}, given {self:?}",
+            "the database holds network \"{}\" with genesis block {} and other parameters than network \"{}\" with genesis block {}",
             stored.network,
             BlockId::from_bigint(stored.genesis_id),
             self.network,

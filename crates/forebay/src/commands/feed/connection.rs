@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use forebay_fast::InChain;
 use forebay_ledger::block::Block;
 use forebay_ledger::ids::{BlockId, Height};
 use forebay_ledger::refusal::Refusal;
@@ -234,12 +235,14 @@ async fn id_at(height: Height, driven: &Driven) -> Result<BlockId, StoreError> {
     if let Some(tip) = driven.node.progress().tip.filter(|tip| tip.height == height) {
         return Ok(tip.id);
     }
-    if let Some(block) = driven.node.fast().block_at(height).await?.value {
-        return Ok(block.id);
+    let taken_back = || StoreError::Request(format!("height {height} was taken back while it was awaited"));
+    match driven.node.fast().find_block_at(height).await?.value {
+        InChain::Yes(kept) => return Ok(kept.block.id),
+        // PostgreSQL may still have it.
+        InChain::No => return Err(taken_back()),
+        InChain::NotKept => {}
     }
     let reader = SlowReader::connect(&driven.postgres).await?;
     let block = reader.reads().block_by_height(height).await?;
-    block
-        .map(|block| block.id)
-        .ok_or_else(|| StoreError::Request(format!("height {height} was taken back while it was awaited")))
+    block.map(|block| block.id).ok_or_else(taken_back)
 }

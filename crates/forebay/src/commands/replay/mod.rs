@@ -16,7 +16,7 @@ use forebay_fast::Position;
 use forebay_ledger::block::Block;
 use forebay_ledger::ids::{BlockId, Height};
 use forebay_ledger::verify::CheckedBlock;
-use forebay_store::{Durable, StoreError};
+use forebay_store::{Durable, Progress, StoreError};
 use indicatif::HumanCount;
 use serde::Serialize;
 use tokio::sync::mpsc;
@@ -55,9 +55,27 @@ struct Summary {
     /// Until all was accepted.
     accepted_seconds: f64,
     accepted_transactions_per_second: f64,
-    durable_transactions_per_second: f64,
+    /// `None`: not all of them are durable.
+    durable_transactions_per_second: Option<f64>,
     #[serde(flatten)]
     error: Option<serde_json::Value>,
+    #[serde(skip)]
+    begun: Instant,
+}
+
+impl Summary {
+    /// A signal ends the waiting, not the node: what it brought to PostgreSQL after that counts, too.
+    fn ended(mut self, progress: &Progress) -> Self {
+        self.height = progress.tip.map_or(0, |tip| tip.height);
+        self.block_id = progress.tip.map(|tip| tip.id.to_string());
+        self.durable_height = progress.durable.height;
+        if self.durable_transactions_per_second.is_none() && progress.durable.seq >= progress.position.seq {
+            let elapsed = self.begun.elapsed();
+            self.seconds = rounded(elapsed);
+            self.durable_transactions_per_second = Some(rate(self.transactions, elapsed));
+        }
+        self
+    }
 }
 
 /// Runs the command.
@@ -80,8 +98,9 @@ pub async fn run(context: &Context, args: ReplayArgs) -> anyhow::Result<i32> {
         Ok(outcome) => outcome,
         Err(failure) => return Err(session.stop_after(failure).await),
     };
+    let progress = session.node.watch();
     session.stop().await?;
-    let summary = Summary { error: refused.as_ref().map(error_value), ..summary };
+    let summary = Summary { error: refused.as_ref().map(error_value), ..summary.ended(&progress.borrow()) };
     context.output.result(&summary, || text_of(&summary))?;
     match refused {
         // With --json the object is printed already; the failure itself goes to stderr.
@@ -310,9 +329,6 @@ impl Replay<'_> {
         };
         let seconds = self.begun.elapsed();
         self.meter.finish();
-        if context.signals.exit_code().is_some() && durable.seq < progress.position.seq {
-            context.screen.say("ending before all is durable; the next start goes on from there");
-        }
         let tip = progress.tip;
         Ok(Summary {
             height: tip.map_or(0, |tip| tip.height),
@@ -325,8 +341,10 @@ impl Replay<'_> {
             blocks_taken_back: self.blocks_taken_back,
             accepted_seconds: rounded(accepted_seconds),
             accepted_transactions_per_second: rate(self.transactions, accepted_seconds),
-            durable_transactions_per_second: rate(self.transactions, seconds),
+            durable_transactions_per_second: (durable.seq >= progress.position.seq)
+                .then(|| rate(self.transactions, seconds)),
             error: None,
+            begun: self.begun,
         })
     }
 
@@ -398,12 +416,14 @@ fn text_of(summary: &Summary) -> String {
     if summary.blocks_taken_back > 0 {
         text.push_str(&format!(", {} taken back", counted(summary.blocks_taken_back, "block")));
     }
+    let durable = match summary.durable_transactions_per_second {
+        Some(rate) => format!("durable in {:.1} s ({rate} tx/s)", summary.seconds),
+        None => "not all durable yet: PostgreSQL is".to_owned(),
+    };
     text.push_str(&format!(
-        "\naccepted in {:.1} s ({} tx/s), durable in {:.1} s ({} tx/s) at height {}",
+        "\naccepted in {:.1} s ({} tx/s), {durable} at height {}",
         summary.accepted_seconds,
         summary.accepted_transactions_per_second,
-        summary.seconds,
-        summary.durable_transactions_per_second,
         HumanCount(summary.durable_height.into()),
     ));
     text
