@@ -82,8 +82,9 @@ fn script() -> Script {
     let mut branch = 0;
     let mut tip = (1, network.genesis.id.to_string());
     let mut ids = vec![tip.1.clone()];
-    // 40 blocks; a fork near the tip; a flush; a rewind, deeper than the undo records; a restart; more blocks.
-    let plan: [(&str, u32); 15] = [
+    // 40 blocks; a fork near the tip; a flush; a rewind, deeper than the undo records; a restart; more blocks, and a fork
+    // again: the first one is a rewind, too, where a kill came right before it, since a start leaves no undo records.
+    let plan: [(&str, u32); 17] = [
         ("forward", 40),
         ("pop", 2),
         ("forward", 5),
@@ -98,6 +99,8 @@ fn script() -> Script {
         ("forward", 2),
         ("restart", 0),
         ("forward", 6),
+        ("pop", 2),
+        ("forward", 3),
         ("await", 0),
     ];
     for (what, count) in plan {
@@ -406,12 +409,18 @@ fn runs(names: &BTreeSet<String>) -> Vec<Vec<String>> {
             run
         })
         .collect();
+    // How late the first kill comes depends on PostgreSQL where it is the Syncer's: here it is the last block before the fork.
+    let late = vec![failpoint("owner.after_step", 39), failpoint("owner.after_step_back", 0)];
     let together: BTreeSet<String> = starts.iter().flatten().cloned().collect();
     let alone = names
         .iter()
         .filter(|name| !is_start(name))
         .flat_map(|name| occurrences(name).iter().map(move |skipped| failpoint(name, *skipped)));
-    starts.into_iter().chain(alone.filter(|one| !together.contains(one)).map(|one| vec![one])).collect()
+    starts
+        .into_iter()
+        .chain([late])
+        .chain(alone.filter(|one| !together.contains(one)).map(|one| vec![one]))
+        .collect()
 }
 
 #[test]
