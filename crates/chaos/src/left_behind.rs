@@ -54,11 +54,18 @@ fn end_run(root: &Path) -> anyhow::Result<()> {
     }
 }
 
-/// Whoever works in a directory below `root`, or names one among its arguments: servers do the one, nodes the other.
+/// What a run starts. Whoever else is there, such as a person who reads a log, is none of it.
+const PROGRAMS: [&str; 4] = ["redis-server", "valkey-server", "postgres", "forebay"];
+
+/// Our programs that work in a directory below `root`, or name one among their arguments: servers do the one, nodes the other.
 fn processes_below(root: &Path) -> Vec<u32> {
     let mark = format!("{}/", root.display());
     let is_below = |pid: &u32| {
         let process = PathBuf::from(format!("/proc/{pid}"));
+        let name = fs::read_to_string(process.join("comm")).unwrap_or_default();
+        if !PROGRAMS.contains(&name.trim_end()) {
+            return false;
+        }
         let works_there = fs::read_link(process.join("cwd")).is_ok_and(|cwd| cwd.starts_with(root));
         let arguments = fs::read(process.join("cmdline")).unwrap_or_default();
         works_there || String::from_utf8_lossy(&arguments).contains(&mark)
@@ -76,8 +83,13 @@ mod tests {
 
     use super::*;
 
-    fn sleeper(directory: &Path) -> Child {
-        Command::new("sleep").arg("600").current_dir(directory).spawn().unwrap()
+    /// A program of this name that waits in a directory.
+    fn waiting(place: &Path, name: &str, directory: &Path) -> Child {
+        let program = place.join(name);
+        if !program.exists() {
+            std::os::unix::fs::symlink("/bin/sleep", &program).unwrap();
+        }
+        Command::new(program).arg("600").current_dir(directory).spawn().unwrap()
     }
 
     #[test]
@@ -92,15 +104,18 @@ mod tests {
             root
         };
         let (killed, kept, alive) = (run(1, gone), run(2, gone), run(3, std::process::id()));
-        let mut left = sleeper(&killed.join("servers/redis"));
-        let mut used = sleeper(&alive.join("servers/redis"));
+        let mut left = waiting(place.path(), "redis-server", &killed.join("servers/redis"));
+        let mut used = waiting(place.path(), "redis-server", &alive.join("servers/redis"));
+        let mut person = waiting(place.path(), "less", &kept.join("servers/redis"));
 
         end_runs_left_behind(place.path(), "run-").unwrap();
 
         assert!(!killed.exists() && kept.exists() && alive.exists());
         assert!(!left.wait().unwrap().success());
-        assert!(used.try_wait().unwrap().is_none());
-        used.kill().unwrap();
-        used.wait().unwrap();
+        for other in [&mut used, &mut person] {
+            assert!(other.try_wait().unwrap().is_none());
+            other.kill().unwrap();
+            other.wait().unwrap();
+        }
     }
 }
